@@ -1,0 +1,44 @@
+# Everything here works on a fresh clone with Python 3.11+, make and PyPI.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SECONDS ?= 0
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format test-kafka bench lock clean
+
+help: ## show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3,11) <= sys.version_info[:2] <= (3,13) else "Isotherm needs Python 3.11 to 3.13; this is %d.%d. Try: make PYTHON=python3.11 install" % sys.version_info[:2])'
+	@echo "Setting up $(VENV) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: $(VENV)/.installed ## make .venv with everything locked in requirements.lock
+
+demo: install ## watch accounts turn hot and cool down (make demo SECONDS=30 stops by itself)
+	@$(BIN)/isotherm demo --seconds $(SECONDS)
+
+test: install ## run all tests against the embedded broker and Valkey
+	@$(BIN)/python -m pytest
+
+check: install ## exactly what CI runs: format, lint, types, tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest
+
+format: install ## format and fix what can be fixed
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: ## resolve the versions in pyproject.toml anew into requirements.lock
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra dev pyproject.toml -o requirements.lock
+
+clean: ## remove .venv and everything the demo wrote
+	@rm -rf $(VENV) .isotherm

@@ -1,0 +1,267 @@
+"""Conditions, compiled once: each becomes two closures over an account's state and an instant.
+
+`decide(state, now)` gives the verdict and the instant until which time alone cannot change it. The bounds are
+tight: an `all` that is false stays so until its *last* false part may flip, a true one until its *first*
+part may. `tell(state, now)` gives the same verdict as a tree for people, with values and evidence.
+
+Three values: true, false, and None for unknown. A missing fact makes a comparison unknown; an activity that
+never happened is a plain 0. `all` is false if any part is false, else unknown if any is; `any` mirrors it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from rules import durations, measures, operators
+from rules.measures import Decision, Verdict
+from rules.state import NEVER, AccountState
+
+Decide: TypeAlias = Callable[[AccountState, int], Decision]
+Told: TypeAlias = dict[str, Any]
+Tell: TypeAlias = Callable[[AccountState, int], Told]
+Read: TypeAlias = Callable[[AccountState], Any]
+
+TRUE: Decision = (True, NEVER)
+FALSE: Decision = (False, NEVER)
+UNKNOWN: Decision = (None, NEVER)
+OF_VERDICT: dict[Verdict, Decision] = {True: TRUE, False: FALSE, None: UNKNOWN}
+WORD: dict[Verdict, str] = {True: "true", False: "false", None: "unknown"}
+NOT: dict[Verdict, Verdict] = {True: False, False: True, None: None}
+EVIDENCE_SHOWN = 8
+NO_RING = measures.empty_ring()  # nothing happened yet, and nothing is missing
+NO_SCORE = measures.empty_score()
+
+CONTACTS = "contacts"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`reads` names what the verdict depends on: `fact:NAME`, a measure's id, or `contacts`."""
+
+    decide: Decide
+    tell: Tell
+    reads: frozenset[str]
+
+
+def always() -> Condition:
+    return Condition(
+        lambda state, now: TRUE, lambda state, now: {"says": "otherwise", "verdict": "true"}, frozenset()
+    )
+
+
+def all_of(parts: list[Condition]) -> Condition:
+    decisions = [part.decide for part in parts]
+
+    def decide(state: AccountState, now: int) -> Decision:
+        false_until, until, unknown = -1, NEVER, False
+        for part in decisions:
+            verdict, holds = part(state, now)
+            if verdict is False:
+                if holds == NEVER:
+                    return FALSE
+                false_until = max(false_until, holds)
+            else:
+                unknown = unknown or verdict is None
+                until = min(until, holds)
+        if false_until >= 0:
+            return False, false_until
+        return (None if unknown else True), until
+
+    return Condition(decide, _tell_parts("all", decide, parts), _reads(parts))
+
+
+def any_of(parts: list[Condition]) -> Condition:
+    decisions = [part.decide for part in parts]
+
+    def decide(state: AccountState, now: int) -> Decision:
+        true_until, until, unknown = -1, NEVER, False
+        for part in decisions:
+            verdict, holds = part(state, now)
+            if verdict is True:
+                if holds == NEVER:
+                    return TRUE
+                true_until = max(true_until, holds)
+            else:
+                unknown = unknown or verdict is None
+                until = min(until, holds)
+        if true_until >= 0:
+            return True, true_until
+        return (None if unknown else False), until
+
+    return Condition(decide, _tell_parts("any", decide, parts), _reads(parts))
+
+
+def negate(part: Condition) -> Condition:
+    inner = part.decide
+
+    def decide(state: AccountState, now: int) -> Decision:
+        verdict, until = inner(state, now)
+        return NOT[verdict], until
+
+    return Condition(decide, _tell_parts("not", decide, [part]), part.reads)
+
+
+def compare_fact(name: str, read: Read, comparisons: dict[str, Any], or_missing: bool = False) -> Condition:
+    """All `comparisons` of a fact's value; without a value unknown, or true with `or_missing`."""
+    verdict_of = comparing(comparisons, or_missing)
+
+    def decide(state: AccountState, now: int) -> Decision:
+        return OF_VERDICT[verdict_of(read(state))]
+
+    needs = " and ".join(operators.words(op, operand) for op, operand in comparisons.items())
+    needs += " or missing" if or_missing else ""
+
+    def tell(state: AccountState, now: int) -> Told:
+        value = read(state)
+        says = f"{name} {needs}: it is {'not known' if value is None else operators.show(value)}"
+        told = {"says": says, "verdict": WORD[verdict_of(value)], "fact": name, "value": value}
+        raw = state.facts.get(name)
+        if raw is not None:
+            told |= {"source": raw.source, "at": raw.at}
+            if raw.value != value:
+                told["raw"] = raw.value
+        return told
+
+    return Condition(decide, tell, frozenset({f"fact:{name}"}))
+
+
+def comparing(comparisons: dict[str, Any], or_missing: bool = False) -> Callable[[Any], Verdict]:
+    """The verdict of all `comparisons` on one value, None standing for a missing one."""
+    absent: Verdict = None
+    if "missing" in comparisons or or_missing:
+        absent = True
+    elif "exists" in comparisons:
+        absent = False
+    checks = [
+        (operators.TABLE[op].test, operators.TABLE[op].types, operand) for op, operand in comparisons.items()
+    ]
+
+    def verdict_of(value: Any) -> Verdict:
+        if value is None:
+            return absent
+        kind = operators.type_of(value)
+        result: Verdict = True
+        for test, types, operand in checks:
+            if kind not in types:
+                result = None
+            elif not test(value, operand):
+                return False
+        return result
+
+    return verdict_of
+
+
+def contacts(which: str, matches: Callable[[dict[str, Any]], Verdict], words: str) -> Condition:
+    """All, any or none of the account's contacts match; over no contacts it is unknown."""
+
+    def verdicts(state: AccountState) -> list[Verdict]:
+        return [matches(facts) for facts in state.contacts.values() if "gone" not in facts]
+
+    def combine(each: list[Verdict]) -> Verdict:
+        if not each:
+            return None
+        if which == "all":
+            return False if False in each else None if None in each else True
+        found: Verdict = True if True in each else None if None in each else False
+        return NOT[found] if which == "none" else found
+
+    def decide(state: AccountState, now: int) -> Decision:
+        return OF_VERDICT[combine(verdicts(state))]
+
+    def tell(state: AccountState, now: int) -> Told:
+        each = verdicts(state)
+        says = f"{which} of the contacts: {words}: {each.count(True)} of {len(each)} known contacts"
+        return {
+            "says": says,
+            "verdict": WORD[combine(each)],
+            "value": each.count(True),
+            "of": len(each),
+        }
+
+    return Condition(decide, tell, frozenset({CONTACTS}))
+
+
+def count_at_least(measure: str, label: str, k: int, window: int) -> Condition:
+    """At least k of the activity in the window `(now - window, now]`."""
+
+    def decide(state: AccountState, now: int) -> Decision:
+        return measures.ring_decide(state.measures.get(measure, NO_RING), k, window, now)
+
+    needs = f"needs {k}" if k > 1 else "needs one"
+
+    def tell(state: AccountState, now: int) -> Told:
+        pairs, complete = measures.ring_pairs(state.measures.get(measure, NO_RING), window, now)
+        verdict, until = decide(state, now)
+        shown = f"{len(pairs)}{'' if complete else '+'}"
+        told: Told = {
+            "says": f"{shown} {label} in {durations.in_words(window)} ({needs})",
+            "verdict": WORD[verdict],
+            "value": len(pairs),
+            "complete": complete,
+            "at_least": k,
+            "within": durations.in_words(window),
+        }
+        return _with_evidence(told, pairs[: max(k, EVIDENCE_SHOWN)], until)
+
+    return Condition(decide, tell, frozenset({measure}))
+
+
+def quiet(measure: str, label: str, length: int) -> Condition:
+    """None for this long: the mirror of having been seen, in its own words."""
+    seen = negate(count_at_least(measure, label, 1, length))
+
+    def tell(state: AccountState, now: int) -> Told:
+        verdict, until = seen.decide(state, now)
+        pairs, _ = measures.ring_pairs(state.measures.get(measure, NO_RING), NEVER, now)
+        told: Told = {
+            "says": f"no {label} for {durations.in_words(length)}",
+            "verdict": WORD[verdict],
+            "for": durations.in_words(length),
+        }
+        return _with_evidence(told, pairs[:1], until)
+
+    return Condition(seen.decide, tell, seen.reads)
+
+
+def score_at_least(measure: str, label: str, threshold: float, half_life: int) -> Condition:
+    def decide(state: AccountState, now: int) -> Decision:
+        return measures.score_decide(state.measures.get(measure, NO_SCORE), threshold, half_life, now)
+
+    def tell(state: AccountState, now: int) -> Told:
+        value = measures.score_value(state.measures.get(measure, NO_SCORE), half_life, now)
+        verdict, until = decide(state, now)
+        told: Told = {
+            "says": f"{label} {operators.show(value)} (needs {operators.show(threshold)})",
+            "verdict": WORD[verdict],
+            "value": value,
+            "at_least": threshold,
+            "half_life": durations.in_words(half_life),
+        }
+        return _with_evidence(told, [], until)
+
+    return Condition(decide, tell, frozenset({measure}))
+
+
+def _with_evidence(told: Told, pairs: list[measures.Pair], until: int) -> Told:
+    if pairs:
+        told["evidence"] = [{"at": pair.at, "offset": pair.offset} for pair in pairs]
+    if until < NEVER:
+        told["until"] = until
+    return told
+
+
+def _tell_parts(word: str, decide: Decide, parts: list[Condition]) -> Tell:
+    def tell(state: AccountState, now: int) -> Told:
+        return {
+            "says": word,
+            "verdict": WORD[decide(state, now)[0]],
+            "parts": [part.tell(state, now) for part in parts],
+        }
+
+    return tell
+
+
+def _reads(parts: Iterable[Condition]) -> frozenset[str]:
+    return frozenset().union(*(part.reads for part in parts))

@@ -1,0 +1,199 @@
+"""A partition of the log, folded: records in order, accounts in, accounts and changes out.
+
+Pure like `step`, and independent of how the log is cut into batches: what fires at which record follows from
+the log alone. A tick reaches accounts that no record names, so it is folded by itself (`runs` cuts there),
+after whoever calls has looked up which accounts are due.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import msgspec
+
+from rules.engine import Change, Outcome, Step, let_time_pass, step
+from rules.records import AccountRecord, Record, RulesetRecord, Tick
+from rules.ruleset import InForce, Ruleset
+from rules.state import AccountState
+
+ACCOUNTS_PER_TICK = 1_000
+Due: TypeAlias = tuple[int, str]  # (instant, account)
+Compile: TypeAlias = Callable[[Mapping[str, str]], Ruleset]
+
+
+class Partition(msgspec.Struct, array_like=True, frozen=True):
+    """What a partition knows besides its accounts, as of the record before `offset`."""
+
+    number: int
+    offset: int = 0  # of the next record to fold
+    log_time: int = 0  # the highest `received` so far, UTC ms
+    epoch: int = 0
+    ruleset: str = ""  # hash of the ruleset in force, "" before the first
+    ruleset_offset: int = -1
+    ruleset_at: int = 0
+    introduced: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
+    sweep: str | None = None  # accounts up to here have been evaluated by that ruleset; None: all have
+    high: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)  # source/partition -> position
+
+    def in_force(self, ruleset: Ruleset) -> InForce:
+        return InForce(ruleset, self.ruleset_offset, self.ruleset_at, self.introduced)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A change and its place: the order of everything that is published is (epoch, offset, n)."""
+
+    epoch: int
+    offset: int
+    n: int
+    change: Change
+    state: AccountState  # of the account right after the change's record
+
+
+@dataclass(slots=True)
+class Folded:
+    """What folding a run of records did: the new partition, the accounts that changed, what is to be told."""
+
+    partition: Partition
+    rules: InForce
+    before: dict[str, AccountState | None] = field(default_factory=dict)
+    states: dict[str, AccountState] = field(default_factory=dict)
+    outgoing: list[Outgoing] = field(default_factory=list)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)  # (what, source)
+    switched: Ruleset | None = None
+
+
+def runs(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """`records` cut so that each tick stands alone."""
+    start = 0
+    for i, record in enumerate(records):
+        if isinstance(record, Tick):
+            if i > start:
+                yield records[start:i]
+            yield records[i : i + 1]
+            start = i + 1
+    if start < len(records):
+        yield records[start:]
+
+
+def accounts_of(records: Iterable[Record]) -> set[str]:
+    return {record.account for record in records if not isinstance(record, Tick | RulesetRecord)}
+
+
+def fold(
+    partition: Partition,
+    rules: InForce,
+    records: Sequence[Record],
+    states: Mapping[str, AccountState],
+    compile: Compile,
+    due: Sequence[Due] = (),
+    unswept: Sequence[str] = (),
+) -> Folded:
+    """Folds `records`, whose offsets begin at `partition.offset` or after.
+
+    `states` holds the accounts that the records name, and for a tick those in `due` (the earliest wakes up to
+    the tick's time, at most ACCOUNTS_PER_TICK, in order) and `unswept` (the next accounts after the sweep's
+    cursor, in order). Raises RulesetError for a ruleset record that this code cannot load.
+    """
+    work = _Fold(Folded(partition, rules), states, partition.log_time, dict(partition.high), partition.sweep)
+    for record in records:
+        work.log_time = max(work.log_time, record.received)
+        match record:
+            case Tick():
+                work.tick(record, due, unswept)
+            case RulesetRecord():
+                work.switch(record, compile)
+            case _:
+                work.account(record)
+    return work.done(records[-1].offset + 1 if records else partition.offset)
+
+
+@dataclass(slots=True)
+class _Fold:
+    folded: Folded
+    loaded: Mapping[str, AccountState]
+    log_time: int
+    high: dict[str, tuple[int, int]]
+    sweep: str | None
+
+    def account(self, record: AccountRecord) -> None:
+        source = record.source
+        if record.via is not None:
+            key, position = f"{source}/{record.via[0]}", record.via[1:]
+            if position <= self.high.get(key, (-1, -1)):
+                self.folded.counts[Outcome.DUPLICATE, source] += 1
+                return
+            self.high[key] = position
+        done = step(self._state(record.account), record, self.log_time, self.folded.rules)
+        self._take(record.account, done, record.offset, 0)
+        counts = self.folded.counts
+        counts[done.outcome, source] += 1
+        if done.refused:
+            counts["refused", source] += len(done.refused)
+        if done.early:
+            counts["early", source] += 1
+
+    def tick(self, tick: Tick, due: Sequence[Due], unswept: Sequence[str]) -> None:
+        heap, n, fired = list(due), 0, 0
+        while heap and heap[0][0] <= self.log_time and fired < ACCOUNTS_PER_TICK:
+            instant, account = heapq.heappop(heap)
+            done = self._pass(account, instant)
+            n = self._take(account, done, tick.offset, n)
+            fired += 1
+            if done.state.wake <= self.log_time:
+                heapq.heappush(heap, (done.state.wake, account))
+        if self.sweep is not None:
+            swept = unswept[: ACCOUNTS_PER_TICK - fired]
+            for account in swept:
+                n = self._take(account, self._pass(account, self.log_time), tick.offset, n)
+            self.sweep = (
+                None if len(swept) == len(unswept) < ACCOUNTS_PER_TICK else swept[-1] if swept else self.sweep
+            )
+        self.folded.counts["tick", ""] += 1
+
+    def switch(self, record: RulesetRecord, compile: Compile) -> None:
+        ruleset = compile(record.files)
+        self.folded.rules = self.folded.rules.switch(ruleset, record.offset, self.log_time)
+        self.folded.switched = ruleset
+        self.sweep = ""
+
+    def done(self, offset: int) -> Folded:
+        rules = self.folded.rules
+        old = self.folded.partition
+        self.folded.partition = Partition(
+            old.number,
+            offset,
+            self.log_time,
+            old.epoch,
+            rules.ruleset.hash,
+            rules.offset,
+            rules.at,
+            rules.introduced,
+            self.sweep,
+            self.high,
+        )
+        return self.folded
+
+    def _pass(self, account: str, until: int) -> Step:
+        state = self._state(account)
+        if state is None:
+            raise LookupError(f"{account} is due but its state was not loaded")
+        return let_time_pass(account, state, until, self.log_time, self.folded.rules)
+
+    def _state(self, account: str) -> AccountState | None:
+        state = self.folded.states.get(account)
+        return self.loaded.get(account) if state is None else state
+
+    def _take(self, account: str, done: Step, offset: int, n: int) -> int:
+        """Keeps the step's state and changes; the number of the next change at this offset."""
+        folded = self.folded
+        if account not in folded.states:
+            folded.before[account] = self.loaded.get(account)
+        folded.states[account] = done.state
+        for i, change in enumerate(done.changes, n):
+            folded.outgoing.append(Outgoing(folded.partition.epoch, offset, i, change, done.state))
+        return n + len(done.changes)

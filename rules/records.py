@@ -1,0 +1,92 @@
+"""What stands in `account.log`: every record that may change anything, keyed by account.
+
+Times are UTC milliseconds. `at` is when it happened, `received` when it was appended; the running
+maximum of `received` in a partition is its log_time, the only clock the core knows. No e-mail
+address, name of a person or phone number enters the log: a person is a keyed hash.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NewType, TypeAlias
+
+import msgspec
+
+AccountId = NewType("AccountId", str)
+PersonId = NewType("PersonId", str)
+Origin: TypeAlias = Literal["live", "import", "backfill", "rebuild"]
+Scalar: TypeAlias = bool | int | float | str | None
+FactValue: TypeAlias = Scalar | list[str]
+
+
+class _Record(msgspec.Struct, tag_field="kind", omit_defaults=True, kw_only=True, gc=False):
+    received: int
+    id: str = ""
+    source: str = ""
+    # Where the message that caused this record stood: (partition, offset, index) within `source`.
+    via: tuple[int, int, int] | None = None
+    origin: Origin = "live"
+    # The record's own position in the log; set by whoever reads it, never written.
+    offset: int = 0
+
+
+class Activity(_Record, tag="activity"):
+    """Something that happened at an account, at `at`."""
+
+    account: str
+    name: str
+    at: int
+    person: str | None = None
+    props: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Facts(_Record, tag="facts"):
+    """Current attributes of an account as `source` knew them at `at`; `clear` names emptied ones."""
+
+    account: str
+    at: int
+    set: dict[str, FactValue] = msgspec.field(default_factory=dict)
+    clear: list[str] = msgspec.field(default_factory=list)
+
+
+class Contact(_Record, tag="contact"):
+    """Current attributes of one person at an account. `gone` says the person is no contact any more."""
+
+    account: str
+    person: str
+    at: int
+    set: dict[str, FactValue] = msgspec.field(default_factory=dict)
+    clear: list[str] = msgspec.field(default_factory=list)
+    gone: bool = False
+
+
+class Delete(_Record, tag="delete"):
+    """The source deleted the account: it leaves every segment. `Restore` brings it back."""
+
+    account: str
+    at: int
+
+
+class Restore(_Record, tag="restore"):
+    account: str
+    at: int
+
+
+class Tick(_Record, tag="tick"):
+    """Lets time pass in a partition: wakes that are due fire, an unfinished sweep goes on."""
+
+
+class RulesetRecord(_Record, tag="ruleset"):
+    """From here on this ruleset is in force. `files` maps a path to its YAML text."""
+
+    hash: str
+    files: dict[str, str]
+    message: str = ""
+    author: str = ""
+
+
+AccountRecord: TypeAlias = Activity | Facts | Contact | Delete | Restore
+Record: TypeAlias = AccountRecord | Tick | RulesetRecord
+
+# Named apart because msgspec builds its tables once per decoder.
+decode_record = msgspec.json.Decoder(Record).decode
+encode_record = msgspec.json.Encoder().encode

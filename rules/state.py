@@ -1,0 +1,79 @@
+"""What is kept of an account: the fold of its records so far, and nothing that can be derived.
+
+Packed with msgpack as an array behind a version byte. Measures are byte strings (see `measures`), so
+that reading a state does not unpack what the next record will not touch.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from rules.records import FactValue
+
+VERSION = b"\x01"
+NEVER = 1 << 53  # later than every instant, and still exact as a Redis score
+SEEN_KEPT = 64
+SEEN_BYTES = 8
+
+Answer: TypeAlias = tuple[str, ...]  # the segments an account holds in one dimension; a ladder: at most one
+UNCLASSIFIED = "unclassified"
+
+
+class Fact(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A value (None: cleared), the instant at which it was true, and who said so."""
+
+    value: FactValue
+    at: int
+    source: str = ""
+
+
+class Standing(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An account's answer in one dimension, since when, and when time alone may change it."""
+
+    answer: Answer
+    since: int
+    wake: int = NEVER
+
+
+class AccountState(msgspec.Struct, array_like=True, gc=False):
+    born: int  # offset of the account's first record
+    ruleset: str = ""  # hash of the ruleset it was last evaluated by; empty: never evaluated
+    facts: dict[str, Fact] = msgspec.field(default_factory=dict)
+    contacts: dict[str, dict[str, Fact]] = msgspec.field(default_factory=dict)
+    measures: dict[str, bytes] = msgspec.field(default_factory=dict)
+    standings: dict[str, Standing] = msgspec.field(default_factory=dict)
+    wake: int = NEVER
+    seen: bytes = b""  # hashes of the newest event ids, oldest first
+    deleted: bool = False
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(AccountState).decode
+
+
+def pack(state: AccountState) -> bytes:
+    return VERSION + _pack(state)
+
+
+def unpack(blob: bytes) -> AccountState:
+    """The state in `blob`. Raises ValueError for a version this code does not know."""
+    if blob[:1] != VERSION:
+        raise ValueError(f"account state has version {blob[:1]!r}, this code reads {VERSION!r}")
+    return _unpack(memoryview(blob)[1:])
+
+
+def copy(state: AccountState) -> AccountState:
+    """A state of one's own to change: `step` never touches the one it was given."""
+    return AccountState(
+        state.born,
+        state.ruleset,
+        state.facts,
+        state.contacts,
+        state.measures,
+        state.standings,
+        state.wake,
+        state.seen,
+        state.deleted,
+    )
