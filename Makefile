@@ -25,6 +25,9 @@ demo: install ## watch accounts turn hot and cool down (make demo SECONDS=30 sto
 test: install ## run all tests against the embedded broker and Valkey
 	@$(BIN)/python -m pytest
 
+test-kafka: install ## run the broker's tests against Apache Kafka and redis-server (needs Java 17 and Maven)
+	@$(BIN)/python tests/kafka/run.py
+
 check: install ## exactly what CI runs: format, lint, types, tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path as FilePath
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -27,6 +27,7 @@ from rules.yamlfile import Document, Path
 
 TEST_SUFFIX = "_test.yaml"
 _Model = TypeVar("_Model", bound=BaseModel)
+_Filters: TypeAlias = list[tuple[str, model.Comparison]]  # all must hold; a property may be asked about twice
 _KEYS = {
     field.alias or name
     for kind in vars(model).values()
@@ -146,6 +147,9 @@ class _Compiler:
                 if meanings.setdefault(spelling(each), term) != term:
                     message = f"'{each}' already means '{meanings[spelling(each)]}'"
                     self._problem(document, ("terms", term), message)
+        if vocabulary.vocabulary in self.vocabularies:
+            message = f"vocabulary '{vocabulary.vocabulary}' is defined twice"
+            self._problem(document, ("vocabulary",), message)
         self.vocabularies[vocabulary.vocabulary] = meanings
         self.terms[vocabulary.vocabulary] = list(vocabulary.terms)
 
@@ -164,9 +168,15 @@ class _Compiler:
                 if fact.vocabulary and fact.vocabulary not in self.vocabularies:
                     path = (section, name, "vocabulary")
                     self._unknown(document, path, "vocabulary", fact.vocabulary, self.vocabularies)
+                if fact.vocabulary and fact.type != "text":
+                    path = (section, name, "vocabulary")
+                    self._problem(document, path, f"only text has a vocabulary, and {name} is a {fact.type}")
         for name, activity in declared.activities.items():
             if activity.of:
                 self._activity(document, ("activities", name, "of"), activity.of)
+                behind = self.activities.get(self._resolve(name, {})[0])
+                if behind is not None and behind.of is not None:
+                    self._problem(document, ("activities", name, "of"), f"'{name}' stands for itself")
             self._matcher(document, ("activities", name, "where"), activity.where)
         for name, score in declared.scores.items():
             for i, signal in enumerate(score.signals):
@@ -249,8 +259,8 @@ class _Compiler:
         ]
         assembled = _assemble(spec, tuple(segments))
         answers: dict[Any, tuple[str, ...]] = {term: (term,) for term in terms}
-        unclassified = (UNCLASSIFIED,)
-        # One look-up instead of a question for each term; `ladder` over the segments would say the same.
+        unclassified = (UNCLASSIFIED,) if spec.kind == "ladder" and spec.on_unknown == "stop" else ()
+        # One look-up instead of a question for each term; deciding them one by one would say the same.
         return Dimension(
             assembled.name,
             assembled.kind,
@@ -328,6 +338,8 @@ class _Compiler:
             if declared is None:
                 self._unknown(document, (*path, "where", name), "contact fact", name, self.contact_facts)
                 continue
+            if not given:
+                self._problem(document, (*path, "where", name), "a comparison is missing")
             self._check_operands(document, (*path, "where", name), name, declared, given)
             checks.append((name, self._normaliser(declared), conditions.comparing(given)))
             words += [f"{name} {operators.words(op, operand)}" for op, operand in given.items()]
@@ -385,7 +397,9 @@ class _Compiler:
         if declared.vocabulary is None:
             return _as_it_is
         meanings = self.vocabularies.get(declared.vocabulary, {})
-        return lru_cache(4096)(lambda value: meanings.get(spelling(value)))
+        term_of = lru_cache(4096)(lambda text: meanings.get(spelling(text)))
+        # What is no text was kept before the fact was declared to be one.
+        return lambda value: term_of(value) if isinstance(value, str) else None
 
     def _activity(self, document: Document, path: Path, name: str) -> model.ActivityDeclaration | None:
         if name == ANY_ACTIVITY:
@@ -394,15 +408,14 @@ class _Compiler:
             self._unknown(document, path, "activity", name, [*self.activities, ANY_ACTIVITY])
         return self.activities.get(name)
 
-    def _resolve(self, name: str, where: model.Where) -> tuple[str, model.Where]:
+    def _resolve(self, name: str, where: model.Where) -> tuple[str, _Filters]:
         """The activity that `name` stands for, with all the filters on the way."""
-        declared = self.activities.get(name)
-        for _ in range(8):
-            if declared is None or declared.of is None:
-                break
-            name, where = declared.of, {**declared.where, **where}
-            declared = self.activities.get(name)
-        return name, where
+        filters, passed = list(where.items()), set()
+        while (declared := self.activities.get(name)) and declared.of and name not in passed:
+            passed.add(name)
+            filters += declared.where.items()
+            name = declared.of
+        return name, filters
 
     def _ring(
         self, document: Document, path: Path, name: str, key: str, where: model.Where, k: int, window: int
@@ -422,7 +435,7 @@ class _Compiler:
     def _score(self, declared: model.ScoreDeclaration) -> tuple[str, _Score]:
         resolved = [(*self._resolve(s.activity, s.where), s.weight) for s in declared.signals]
         signals = [(activity, _matcher(where), weight) for activity, where, weight in resolved]
-        named = sorted([activity, _plain(where), weight] for activity, where, weight in resolved)
+        named = sorted(([activity, _plain(where), weight] for activity, where, weight in resolved), key=json.dumps)
         return _identity("score", declared.half_life, named), _Score(declared.half_life, signals)
 
     def _matcher(self, document: Document, path: Path, where: model.Where) -> None:
@@ -484,8 +497,9 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _plain(where: model.Where) -> list[Any]:
-    return sorted([prop, sorted(map(list, comparison.given().items()))] for prop, comparison in where.items())
+def _plain(filters: _Filters) -> list[Any]:
+    plain = [[prop, sorted(map(list, comparison.given().items()))] for prop, comparison in filters]
+    return sorted(plain, key=json.dumps)  # operands of several types have no order of their own
 
 
 def _identity(*parts: Any) -> str:
@@ -494,8 +508,8 @@ def _identity(*parts: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
 
-def _matcher(where: model.Where) -> Matches | None:
-    checks = [(prop, conditions.comparing(comparison.given())) for prop, comparison in where.items()]
+def _matcher(filters: _Filters) -> Matches | None:
+    checks = [(prop, conditions.comparing(comparison.given())) for prop, comparison in filters]
     if not checks:
         return None
     if len(checks) == 1:

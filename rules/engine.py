@@ -139,8 +139,10 @@ def let_time_pass(account: str, state: AccountState, until: int, log_time: int, 
 
 def _catch_up(work: _Work, until: int) -> None:
     state, ruleset = work.state, work.rules.ruleset
-    if state.ruleset and state.ruleset != ruleset.hash:
-        _switch(work)
+    if state.ruleset != ruleset.hash:
+        _adopt(work)
+        if state.ruleset:
+            _switch(work)
     while state.wake <= until:
         instant = state.wake
         due = tuple(
@@ -150,9 +152,9 @@ def _catch_up(work: _Work, until: int) -> None:
 
 
 def _switch(work: _Work) -> None:
-    """The ruleset changed: measures it no longer has go, new ones begin, every dimension is asked again."""
+    """The ruleset changed: dimensions it no longer has are left, all others are asked again."""
     state, rules = work.state, work.rules
-    _adopt(work)
+    state.ruleset = rules.ruleset.hash
     for name in [name for name in state.standings if rules.ruleset.dimension(name) is None]:
         gone = state.standings[name]
         state.standings = {key: each for key, each in state.standings.items() if key != name}
@@ -163,7 +165,10 @@ def _switch(work: _Work) -> None:
 
 
 def _adopt(work: _Work) -> None:
-    """Takes on the measures of the ruleset in force; what an older account may have missed is under a floor."""
+    """Takes on the measures of the ruleset in force, before anything is added to them.
+
+    Those it no longer has go; of new ones, what an older account may have missed is under a floor.
+    """
     state, rules = work.state, work.rules
     kept = {id: value for id, value in state.measures.items() if id in rules.ruleset.measures}
     for id, empty in rules.ruleset.measures.items():
@@ -171,7 +176,6 @@ def _adopt(work: _Work) -> None:
         if id not in kept and state.born < offset:
             kept[id] = empty(introduced)
     state.measures = kept
-    state.ruleset = rules.ruleset.hash
 
 
 def _first_look(work: _Work) -> None:
@@ -179,7 +183,7 @@ def _first_look(work: _Work) -> None:
     state, ruleset = work.state, work.rules.ruleset
     if not ruleset.dimensions:
         return
-    _adopt(work)
+    state.ruleset = ruleset.hash
     if state.deleted:
         return
     cause = Cause.DATA if state.born > work.rules.offset else Cause.RULES
@@ -385,12 +389,12 @@ def _apply_activity(work: _Work, record: Activity) -> tuple[int, ...] | None:
     for feed in work.rules.ruleset.feeds_of(record.name):
         if feed.matches is not None and not feed.matches(record.props):
             continue
+        values[feed.measure] = feed.add(values.get(feed.measure, feed.empty), at, record.offset, log_time)
         if log_time - at >= feed.longest:
             late = True
-            continue
-        fed = True
-        values[feed.measure] = feed.add(values.get(feed.measure, feed.empty), at, record.offset, log_time)
-        touched.update(feed.dimensions)
+        else:
+            fed = True
+            touched.update(feed.dimensions)
     return None if late and not fed and state.ruleset else tuple(sorted(touched))
 
 
@@ -409,9 +413,11 @@ def _apply_contact(work: _Work, record: Contact) -> tuple[int, ...]:
         return ()
     current = dict(contacts.get(record.person, {}))
     changed = _merge(work, current, record, ruleset.contact_types)
+    at = min(record.at, work.log_time)
     if record.gone:
-        current["gone"] = Fact(True, record.at, record.source)
-    elif "gone" in current and current["gone"].at < record.at:
+        if all(fact.at <= at for fact in current.values()):
+            current["gone"] = Fact(True, at, record.source)
+    elif "gone" in current and current["gone"].at < at:
         del current["gone"]
     if current == contacts.get(record.person) and not changed:
         return ()
@@ -426,10 +432,13 @@ def _merge(work: _Work, current: dict[str, Fact], record: Facts | Contact, types
     reported: list[tuple[str, FactValue]] = [*record.set.items(), *((name, None) for name in record.clear)]
     for name, raw in reported:
         known = current.get(name)
-        if (known is not None and known.at > at) or (known is None and len(current) >= FACTS_KEPT):
+        if known is not None and known.at > at:
+            continue
+        if known is None and len(current) >= FACTS_KEPT:
+            work.refused.append(name)
             continue
         try:
-            value = coerce(types[name], raw) if name in types else raw
+            value = coerce(types.get(name, "any"), raw)
         except ValueError:
             work.refused.append(name)
             continue

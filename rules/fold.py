@@ -92,8 +92,9 @@ def fold(
     compile: Compile,
     due: Sequence[Due] = (),
     unswept: Sequence[str] = (),
+    end: int | None = None,
 ) -> Folded:
-    """Folds `records`, whose offsets begin at `partition.offset` or after.
+    """Folds `records`, whose offsets begin at `partition.offset` or after, up to `end` (default: the last).
 
     `states` holds the accounts that the records name, and for a tick those in `due` (the earliest wakes up to
     the tick's time, at most ACCOUNTS_PER_TICK, in order) and `unswept` (the next accounts after the sweep's
@@ -109,7 +110,9 @@ def fold(
                 work.switch(record, compile)
             case _:
                 work.account(record)
-    return work.done(records[-1].offset + 1 if records else partition.offset)
+    if end is None:
+        end = records[-1].offset + 1 if records else partition.offset
+    return work.done(end)
 
 
 @dataclass(slots=True)

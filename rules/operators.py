@@ -14,7 +14,7 @@ Test = Callable[[Any, Any], bool]
 TEXT = frozenset({"text"})
 NUMBER = frozenset({"number"})
 SCALAR = frozenset({"text", "number", "boolean"})
-ANY = frozenset({"text", "number", "boolean", "list"})
+ANY = frozenset({"text", "number", "boolean", "list", "other"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ PRESENCE = {"exists": True, "missing": False}  # operator -> its verdict when th
 
 
 def type_of(value: object) -> str:
-    """The fact type of a plain value."""
+    """The fact type of a plain value; `other` for what no fact can be: an object in the props of an activity."""
     match value:
         case bool():
             return "boolean"
@@ -54,8 +54,10 @@ def type_of(value: object) -> str:
             return "number"
         case list() | tuple():
             return "list"
-        case _:
+        case str():
             return "text"
+        case _:
+            return "other"
 
 
 def words(operator: str, operand: object) -> str:

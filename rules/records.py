@@ -7,7 +7,7 @@ address, name of a person or phone number enters the log: a person is a keyed ha
 
 from __future__ import annotations
 
-from typing import Any, Literal, NewType, TypeAlias
+from typing import Annotated, Any, Literal, NewType, TypeAlias
 
 import msgspec
 
@@ -16,10 +16,11 @@ PersonId = NewType("PersonId", str)
 Origin: TypeAlias = Literal["live", "import", "backfill", "rebuild"]
 Scalar: TypeAlias = bool | int | float | str | None
 FactValue: TypeAlias = Scalar | list[str]
+Instant: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class _Record(msgspec.Struct, tag_field="kind", omit_defaults=True, kw_only=True, gc=False):
-    received: int
+    received: Instant
     id: str = ""
     source: str = ""
     # Where the message that caused this record stood: (partition, offset, index) within `source`.
@@ -34,7 +35,7 @@ class Activity(_Record, tag="activity"):
 
     account: str
     name: str
-    at: int
+    at: Instant
     person: str | None = None
     props: dict[str, Any] = msgspec.field(default_factory=dict)
 
@@ -43,7 +44,7 @@ class Facts(_Record, tag="facts"):
     """Current attributes of an account as `source` knew them at `at`; `clear` names emptied ones."""
 
     account: str
-    at: int
+    at: Instant
     set: dict[str, FactValue] = msgspec.field(default_factory=dict)
     clear: list[str] = msgspec.field(default_factory=list)
 
@@ -53,7 +54,7 @@ class Contact(_Record, tag="contact"):
 
     account: str
     person: str
-    at: int
+    at: Instant
     set: dict[str, FactValue] = msgspec.field(default_factory=dict)
     clear: list[str] = msgspec.field(default_factory=list)
     gone: bool = False
@@ -63,12 +64,12 @@ class Delete(_Record, tag="delete"):
     """The source deleted the account: it leaves every segment. `Restore` brings it back."""
 
     account: str
-    at: int
+    at: Instant
 
 
 class Restore(_Record, tag="restore"):
     account: str
-    at: int
+    at: Instant
 
 
 class Tick(_Record, tag="tick"):

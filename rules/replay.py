@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 
 from rules.compiler import compile_files
-from rules.fold import Folded, Outgoing, Partition, accounts_of, fold
+from rules.fold import ACCOUNTS_PER_TICK, Folded, Outgoing, Partition, accounts_of, fold
 from rules.records import Record, Tick
 from rules.ruleset import InForce, Ruleset
 from rules.state import NEVER, AccountState
@@ -35,6 +35,8 @@ class Replay:
         """Folds `record` after everything that was due before it."""
         yield from self.advance(max(record.received, self.partition.log_time))
         yield from self._fold(record)
+        while self.partition.sweep is not None:  # the rules changed: every account is asked again
+            yield from self._fold(Tick(received=self.partition.log_time))
 
     def advance(self, until: int) -> Iterator[Outgoing]:
         """Lets time pass up to `until`."""
@@ -48,20 +50,29 @@ class Replay:
 
     def _fold(self, record: Record) -> list[Outgoing]:
         record.offset = self.partition.offset
-        due = self._due(record.received) if isinstance(record, Tick) else []
-        named = {account for _, account in due} | accounts_of([record])
+        due, unswept = [], []
+        if isinstance(record, Tick):
+            due, unswept = self._due(record.received), self._unswept()
+        named = {account for _, account in due} | {*unswept} | accounts_of([record])
         states = {account: self.states[account] for account in named if account in self.states}
-        folded = fold(self.partition, self.rules, [record], states, compile_files, due)
+        folded = fold(self.partition, self.rules, [record], states, compile_files, due, unswept)
         self._keep(folded)
+        for entry in due:
+            if not self._is_stale(*entry):  # more were due than one tick lets through
+                heapq.heappush(self._wakes, entry)
         return folded.outgoing
 
     def _due(self, until: int) -> list[tuple[int, str]]:
-        due = set()
-        while self._wakes and self._wakes[0][0] <= until:
+        due: dict[tuple[int, str], None] = {}
+        while self._wakes and self._wakes[0][0] <= until and len(due) < ACCOUNTS_PER_TICK:
             entry = heapq.heappop(self._wakes)
             if not self._is_stale(*entry):
-                due.add(entry)
-        return sorted(due)
+                due[entry] = None
+        return list(due)
+
+    def _unswept(self) -> list[str]:
+        cursor = self.partition.sweep
+        return [] if cursor is None else sorted(a for a in self.states if a > cursor)[:ACCOUNTS_PER_TICK]
 
     def _is_stale(self, instant: int, account: str) -> bool:
         return self.states[account].wake != instant

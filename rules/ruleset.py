@@ -18,6 +18,7 @@ from rules.state import NEVER, UNCLASSIFIED, AccountState, Answer
 
 ANY_ACTIVITY = "any"
 TEXT_KEPT = 512
+INTEGERS = 1 << 63  # what a packed state can hold
 _NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?$")
 _BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 
@@ -29,7 +30,8 @@ class Feed:
     """How one activity changes one measure, and which dimensions read it.
 
     `add(value, at, log offset, log_time)` gives the measure with one more activity. One that is `longest`
-    old or older when it arrives lies outside every window and changes nothing.
+    old or older when it arrives lies outside every window and changes no answer; the measure only notes that
+    it is missing, for a rule that may one day ask further back.
     """
 
     measure: str
@@ -170,10 +172,14 @@ class InForce:
 
 
 def coerce(kind: str, value: FactValue) -> FactValue:
-    """`value` as the declared type. Raises ValueError when it cannot be: the fact then stays as it was."""
+    """`value` as the declared type (`any`: none was). Raises ValueError when it cannot be."""
     match kind, value:
         case _, None:
             return None
+        case _, int() if not -INTEGERS <= value < INTEGERS:
+            raise ValueError(f"{value!r} is too large to be kept")
+        case "any", _:
+            return value
         case ("number", bool()) | ("boolean", float()) | ("text", list()):
             raise ValueError(f"{value!r} is not a {kind}")
         case "number", int() | float():
@@ -182,7 +188,9 @@ def coerce(kind: str, value: FactValue) -> FactValue:
             return value
         case "number", str() if _NUMBER.match(value.strip()):
             number = float(value.replace(",", ""))
-            return int(number) if number.is_integer() else number
+            if math.isinf(number):
+                raise ValueError(f"{value!r} is too large to be kept")
+            return int(number) if number.is_integer() and abs(number) < INTEGERS else number
         case "boolean", bool():
             return value
         case "boolean", int() | str() if str(value).strip().casefold() in _BOOLEANS:

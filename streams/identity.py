@@ -38,7 +38,7 @@ from streams.domains import NoCompany, mail_domain, site_domain, tidy_email
 
 Links: TypeAlias = Mapping[str, str]
 PROVISIONAL = ("domain:", "group:", "visitor:")
-MAX_CACHED_KEYS = 65_536
+MAX_CACHED = 16_384
 
 
 class Nobody(StrEnum):
@@ -78,7 +78,7 @@ def further_keys(links: Iterable[str]) -> list[str]:
     return sorted(account for account in accounts if is_provisional(account))
 
 
-class _Known(msgspec.Struct, gc=False):
+class _Known(msgspec.Struct, frozen=True, gc=False):
     """A message's claims as link keys; None where nothing is claimed."""
 
     contact: str | None
@@ -87,16 +87,17 @@ class _Known(msgspec.Struct, gc=False):
     user: str | None
     anonymous: str | None
     email: str | None
-    mail: str | NoCompany | None  # the e-mail's domain
-    site: str | NoCompany | None  # the website's domain
+    mail: str | None  # the company domain of the e-mail
+    site: str | None  # the company domain of the website
+    refused: NoCompany | None  # why a domain stands for no company
+    stranger: str | None  # who the person is as long as no e-mail is known
 
     def keys(self) -> list[str]:
-        found = (self.contact, self.opportunity, self.group, self.user, self.anonymous, self.email)
-        return [key for key in (*found, domain_key(self.mail), domain_key(self.site)) if key]
-
-
-def domain_key(domain: str | NoCompany | None) -> str | None:
-    return None if domain is None or isinstance(domain, NoCompany) else f"domain:{domain}"
+        found = (
+            self.contact, self.opportunity, self.group, self.user,
+            self.anonymous, self.email, self.mail, self.site,
+        )  # fmt: skip
+        return [key for key in found if key]
 
 
 class Resolver:
@@ -106,53 +107,66 @@ class Resolver:
         if not secret:
             raise ValueError("the identity secret is empty")
         self._secret = secret if len(secret) <= blake2b.MAX_KEY_SIZE else blake2b(secret).digest()
-        self._hashed = lru_cache(maxsize=MAX_CACHED_KEYS)(self._hash)
+        # One visitor sends many messages, and each is asked for twice: its keys, then its account.
+        self._known = lru_cache(maxsize=MAX_CACHED)(self._look_at)
 
     def link_keys(self, claims: Claims) -> list[str]:
         """The links that `resolve` will look at."""
         return self._known(claims).keys()
 
     def resolve(self, observation: Observation, links: Links) -> Resolved | Unattributed:
+        """`links` holds what is stored under `link_keys` and `further_keys`; more is not looked at."""
         claims = observation.claims
         known = self._known(claims)
-        person = self._person(claims, known, links)
+        proven = _proven_person(claims, known, links)
+        person = proven or known.stranger
         account = _account(observation, known, links)
-        learned = _lessons(observation, known, links, account or "", person or "")
+        learned = _lessons(_Finding(observation, known, links, account, person, proven))
         if account is None:
             return Unattributed(_why(known), learned)
         return Resolved(account, person, learned, _left(observation, known, links, account))
 
-    def _known(self, claims: Claims) -> _Known:
+    def _look_at(self, claims: Claims) -> _Known:
         email = tidy_email(claims.email)
+        mail = mail_domain(email) if email else None
+        site = site_domain(claims.domain) if claims.domain else None
+        user = self._hash("user", claims.user)
+        anonymous = self._hash("anon", claims.anonymous)
         return _Known(
             contact=f"contact:{claims.contact}" if claims.contact else None,
             opportunity=f"opp:{claims.opportunity}" if claims.opportunity else None,
             group=f"group:{claims.group}" if claims.group else None,
-            user=self._hashed("user", claims.user) if claims.user else None,
-            anonymous=self._hashed("anon", claims.anonymous) if claims.anonymous else None,
-            email=self._hashed("email", email) if email else None,
-            mail=mail_domain(email) if email else None,
-            site=site_domain(claims.domain) if claims.domain else None,
+            user=user,
+            anonymous=anonymous,
+            email=self._hash("email", email),
+            mail=_domain_key(mail),
+            site=_domain_key(site),
+            refused=next((domain for domain in (mail, site) if isinstance(domain, NoCompany)), None),
+            stranger=_hash_of(self._hash("contact", claims.contact) or user or anonymous),
         )
 
-    def _person(self, claims: Claims, known: _Known, links: Links) -> str | None:
-        """12 characters: of the e-mail if there is one, else as linked, else of the id itself."""
-        if claims.person or known.email:
-            return claims.person or _hash_of(known.email)
-        for key in (known.contact, known.user, known.anonymous):
-            if key and (linked := links.get(key, "").rpartition("|")[2]):
-                return linked
-        if known.contact:
-            return _hash_of(self._hashed("contact", known.contact))
-        return _hash_of(known.user or known.anonymous)
-
-    def _hash(self, kind: str, text: str) -> str:
+    def _hash(self, kind: str, text: str | None) -> str | None:
+        if not text:
+            return None
         digest = blake2b(f"{kind}:{text}".encode(errors="replace"), key=self._secret, digest_size=9).digest()
         return f"{kind}:{urlsafe_b64encode(digest).decode()}"
 
 
 def _hash_of(key: str | None) -> str | None:
     return key.partition(":")[2] if key else None
+
+
+def _domain_key(domain: str | NoCompany | None) -> str | None:
+    return f"domain:{domain}" if type(domain) is str else None
+
+
+def _proven_person(claims: Claims, known: _Known, links: Links) -> str | None:
+    """The hash of the e-mail, which the message has or an earlier one had."""
+    if claims.person or known.email:
+        return claims.person or _hash_of(known.email)
+    # Of the strongest id alone: who signs in on a shared device is not its earlier user.
+    key = known.contact or known.user or known.anonymous
+    return (links.get(key, "").rpartition("|")[2] or None) if key else None
 
 
 def _linked(key: str | None, links: Links) -> str | None:
@@ -173,27 +187,32 @@ def _account(observation: Observation, known: _Known, links: Links) -> str | Non
         if found:
             return found
     if known.group:
-        return _linked(known.group, links) or _linked(domain_key(known.site), links) or known.group
+        return _linked(known.group, links) or _linked(known.site, links) or known.group
     return _home(observation.kind, known, links)
 
 
 def _home(kind: str, known: _Known, links: Links) -> str | None:
-    """The first of the person's accounts that is no provisional one, else the first."""
-    by_id = (known.user, known.anonymous)
-    by_mail = (known.email, domain_key(known.mail))
-    # An identify call states the e-mail; on other calls it may be an old one.
-    keys = (*by_mail, *by_id) if kind == "contact" else (*by_id, *by_mail)
-    domains = (domain_key(known.mail), domain_key(known.site))
-    found = [account for key in (*keys, domains[1]) if (account := _linked(key, links))]
-    firm = next((account for account in found if not is_provisional(account)), None)
-    return firm or next(iter(found), None) or domains[0] or domains[1]
+    """The first of the person's accounts that is no provisional one, else the first.
+
+    An identify call states the e-mail, which goes first; on other calls it may be an old one.
+    """
+    if kind == "contact":
+        keys = (known.email, known.mail, known.user, known.anonymous, known.site)
+    else:
+        keys = (known.user, known.anonymous, known.email, known.mail, known.site)
+    first = None
+    for key in keys:
+        if account := _linked(key, links):
+            if not is_provisional(account):
+                return account
+            if not (kind == "contact" and known.mail and account.startswith("domain:")):
+                first = first or account  # else an earlier e-mail's company, which the new one replaces
+    return first or known.mail or known.site
 
 
 def _why(known: _Known) -> str:
-    if isinstance(known.mail, NoCompany):
-        return Nobody(known.mail.value)
-    if isinstance(known.site, NoCompany):
-        return Nobody(known.site.value)
+    if known.refused:
+        return Nobody(known.refused.value)
     for key, reason in (
         (known.opportunity, Nobody.UNKNOWN_OPPORTUNITY),
         (known.contact, Nobody.UNKNOWN_CONTACT),
@@ -205,27 +224,96 @@ def _why(known: _Known) -> str:
     return Nobody.NO_IDENTITY
 
 
-def _lessons(
-    observation: Observation, known: _Known, links: Links, account: str, person: str
-) -> dict[str, str]:
+def _left(observation: Observation, known: _Known, links: Links, account: str) -> str | None:
+    if known.contact is None or not _is_stated(observation.claims):
+        return None
+    before = links.get(known.contact, "").rpartition("|")[0]
+    return before if before != account and before else None
+
+
+def _is_stated(claims: Claims) -> bool:
+    return bool(claims.account or claims.crm)
+
+
+class _Finding(msgspec.Struct, gc=False):
+    """What was found out about an observation: all that lessons are drawn from."""
+
+    observation: Observation
+    known: _Known
+    links: Links
+    account: str | None
+    person: str | None
+    proven: str | None  # the person, if known by e-mail
+
+
+def _lessons(found: _Finding) -> dict[str, str]:
     """The links that are new or different now."""
+    known = found.known
     learned: dict[str, str] = {}
-    if observation.kind in ("facts", "restore"):
-        _learn_company(known, links, account, learned)
-    if known.contact or known.opportunity:
-        _learn_records(observation, known, links, account, person, learned)
+    if found.observation.kind in ("facts", "restore"):
+        learned |= _company_lessons(known, found.links, found.account)
+    if known.opportunity and _is_stated(found.observation.claims):
+        learned[known.opportunity] = f"{found.account}|"
+    if known.contact:
+        learned |= _contact_lessons(found, known.contact)
     if known.user or known.anonymous:
-        _learn_home(observation, known, links, account, person, learned)
-    return {key: link for key, link in learned.items() if links.get(key) != link}
+        learned |= _home_lessons(found)
+    changed = {key: link for key, link in learned.items() if found.links.get(key) != link}
+    return changed | _moved_mail(found, changed)
 
 
-def _learn_company(known: _Known, links: Links, account: str, learned: dict[str, str]) -> None:
-    """A domain belongs to who claims it first; but a provisional account gives way."""
-    for key in (known.group, domain_key(known.site)):
-        if key is None or key == account:
+def _company_lessons(known: _Known, links: Links, account: str | None) -> dict[str, str]:
+    """A domain or group belongs to who claims it first; a provisional account gives way."""
+    learned = {}
+    for key in (known.group, known.site):
+        if key is None or account is None or key == account:
             continue
-        holder = links.get(key, "").rpartition("|")[0]
-        if not holder or (is_provisional(holder) and not is_provisional(account)):
+        holder = _linked(key, links)
+        if holder is None or (is_provisional(holder) and not is_provisional(account)):
             learned[key] = f"{account}|"
-        if holder != account and holder in learned.keys() | _yielding(holder, account, links):
-            learned[holder] = f"{account}|"
+            if holder:
+                learned[holder] = f"{account}|"
+    return learned
+
+
+def _contact_lessons(found: _Finding, contact: str) -> dict[str, str]:
+    """The contact's account, also by e-mail: a CRM contact may write from a free-mail address."""
+    person = found.proven or ""
+    if found.observation.gone:
+        return {contact: f"|{person}"}
+    if not _is_stated(found.observation.claims):
+        return {contact: f"{found.links.get(contact, '').rpartition('|')[0]}|{person}"} if person else {}
+    link = f"{found.account}|{person}"
+    return {contact: link, found.known.email: link} if found.known.email else {contact: link}
+
+
+def _moved_mail(found: _Finding, changed: dict[str, str]) -> dict[str, str]:
+    """A contact changes accounts in a message without e-mail: the address moves along."""
+    link = changed.get(found.known.contact or "")
+    if link is None or found.proven is None or found.known.email or found.observation.gone:
+        return {}
+    return {f"email:{found.proven}": link}
+
+
+def _home_lessons(found: _Finding) -> dict[str, str]:
+    """A device takes on the home of the user who is signed in."""
+    known, links = found.known, found.links
+    held = _linked(known.user or known.anonymous, links)
+    home = _new_home(found, held)
+    learned = {}
+    if known.user and (home or found.proven):
+        learned[known.user] = f"{home}|{found.proven or ''}"
+    if known.anonymous and (home or found.proven):
+        learned[known.anonymous] = f"{home}|{found.person or ''}"
+    return learned
+
+
+def _new_home(found: _Finding, held: str | None) -> str:
+    account, claims = found.account or "", found.observation.claims
+    if found.observation.kind == "activity":
+        # Where an event happened moves nobody; an e-mail tells at least where somebody new belongs.
+        settles = found.known.email and not (found.known.group or _is_stated(claims))
+        return held or (account if settles else "")
+    if held and (not account or (is_provisional(account) and not is_provisional(held))):
+        return held
+    return account

@@ -21,7 +21,8 @@ from streams.adapters.base import Claims, Decoded, Kind, Observation, Reason
 from streams.adapters.facts import FactChanges, put
 from streams.adapters.names import is_personal, scrub, snake
 from streams.adapters.times import instant
-from streams.adapters.wire import Refusal, admit, key, read
+from streams.adapters.wire import Refusal, admit, claim, key, read
+
 
 class _Message(msgspec.Struct, tag_field="kind", forbid_unknown_fields=True, kw_only=True, gc=False):
     at: int | str
@@ -112,8 +113,8 @@ def _claims(message: _Message) -> Claims:
         opportunity=key(message.opportunity, "opportunity"),
         user=key(message.user, "user"),
         anonymous=key(message.anonymous, "anonymous"),
-        email=message.email or None,
-        domain=message.domain or None,
+        email=claim(message.email),
+        domain=claim(message.domain),
         person=key(message.person, "person"),
     )
     if claims == _NO_CLAIM:

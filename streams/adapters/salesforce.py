@@ -28,7 +28,7 @@ from streams.adapters.base import Claims, Decoded, Observation, Reason
 from streams.adapters.facts import FactChanges, number, put
 from streams.adapters.names import fit
 from streams.adapters.times import instant
-from streams.adapters.wire import Refusal, admit, key, read
+from streams.adapters.wire import Refusal, admit, claim, key, read
 
 OUR_CLIENT = "isotherm"
 
@@ -182,13 +182,11 @@ def _record(header: _Header, body: Mapping[str, Any], at: int, record: str) -> D
 
 
 def _account(change: _Change) -> Decoded:
-    claims = Claims(crm=change.record, domain=_text(change.said("Website")))
+    claims = Claims(crm=change.record, domain=claim(change.said("Website")))
     if change.kind == "DELETE":
         return [Observation(kind="delete", claims=claims, at=change.at, id=change.id)]
     found = _facts(change, ACCOUNT_FACTS)
-    facts = Observation(
-        kind="facts", claims=claims, at=change.at, id=change.id, set=found.set, clear=found.clear
-    )
+    facts = Observation(kind="facts", claims=claims, at=change.at, id=change.id, set=found.set, clear=found.clear)
     if change.kind == "UNDELETE":
         restored = Observation(kind="restore", claims=claims, at=change.at, id=f"{change.id}/restore")
         return [restored, facts, *found.rejected]
@@ -217,14 +215,13 @@ def _contact(change: _Change) -> Decoded:
     found = _facts(change, CONTACT_FACTS)
     if status := _status(change):
         found.set["status"] = status
-    claims = Claims(
-        contact=change.record, crm=_reference(account, "AccountId"), email=_text(change.said("Email"))
-    )
+    claims = Claims(contact=change.record, crm=_reference(account, "AccountId"), email=claim(change.said("Email")))
     told = change.kind != "UPDATE" or found.set or found.clear or claims.crm or claims.email
     return [*([_contact_observation(change, claims, found)] if told else []), *found.rejected]
 
 
 def _has_left(change: _Change) -> bool:
+    """AccountId was emptied."""
     return change.kind == "UPDATE" and change.speaks_of("AccountId")
 
 
@@ -293,10 +290,6 @@ def _reference(value: Any, field: str) -> str | None:
     if type(value) is not str:
         raise Refusal(Reason.WRONG_TYPE, f"{field} is no record id")
     return record_id(value)
-
-
-def _text(value: Any) -> str | None:
-    return value if type(value) is str else None
 
 
 _RECORD_ID = re.compile(r"[0-9A-Za-z]{15}([0-9A-Z]{3})?")

@@ -23,7 +23,7 @@ from streams.adapters.base import Claims, Decoded, Observation, Reason
 from streams.adapters.facts import account_traits, contact_traits
 from streams.adapters.names import blot, scrub, snake
 from streams.adapters.times import instant, instant_or_none, sane
-from streams.adapters.wire import Refusal, admit, key, read
+from streams.adapters.wire import Refusal, admit, claim, key, read
 
 _PAGE_FIELDS = ("path", "url", "title", "referrer", "search")
 
@@ -35,7 +35,7 @@ class _Traits(msgspec.Struct, gc=False):
 class _Context(msgspec.Struct, rename="camel", gc=False):
     group_id: str | int | None = None
     traits: _Traits | None = None  # of the user; may be stale
-    page: msgspec.Raw | None = None
+    page: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Call(msgspec.Struct, rename="camel", gc=False):
@@ -58,7 +58,7 @@ class _Call(msgspec.Struct, rename="camel", gc=False):
 
 
 _decode_call = msgspec.json.Decoder(_Call).decode
-_decode_page = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_page = msgspec.json.Decoder(dict[str, Any] | None).decode
 
 
 def decode(value: bytes | None, received: int) -> Decoded:
@@ -108,15 +108,11 @@ def _claims(
     mail = _email(email) or (_email(context.traits.email) if context.traits else None) or _email(user)
     if not (user or anonymous or group or mail):
         raise Refusal(Reason.MISSING_KEY, "neither userId nor anonymousId nor groupId")
-    return Claims(group=group, user=user, anonymous=anonymous, email=mail, domain=_text(domain))
+    return Claims(group=group, user=user, anonymous=anonymous, email=mail, domain=claim(domain))
 
 
 def _email(value: Any) -> str | None:
-    return value if type(value) is str and "@" in value else None
-
-
-def _text(value: Any) -> str | None:
-    return value if type(value) is str else None
+    return claim(value) if type(value) is str and "@" in value else None
 
 
 def _id(call: _Call) -> str:
@@ -129,22 +125,20 @@ def _track(call: _Call, context: _Context, at: int) -> Decoded:
     props = scrub(call.properties or {})
     props.pop("name", None)  # of a form, the person's
     return [
-        Observation(
-            kind="activity", claims=_claims(call, context), at=at, id=_id(call), name=name, props=props
-        )
+        Observation(kind="activity", claims=_claims(call, context), at=at, id=_id(call), name=name, props=props)
     ]
 
 
 def _page(call: _Call, context: _Context, at: int) -> Decoded:
     props = scrub(call.properties or {})
-    if "path" not in props and context.page is not None:
+    if "path" not in props:
         props = _page_context(context.page) | props
     return [_viewed("page_viewed", call, context, at, props)]
 
 
 def _page_context(page: msgspec.Raw) -> dict[str, Any]:
     """Server-side libraries leave the page to the context."""
-    found = scrub(read(_decode_page, bytes(page)))
+    found = scrub(read(_decode_page, bytes(page)) or {})
     return {field: found[field] for field in _PAGE_FIELDS if field in found}
 
 
@@ -165,9 +159,7 @@ def _group(call: _Call, context: _Context, at: int) -> Decoded:
         raise Refusal(Reason.MISSING_FIELD, "a group call names its group in `groupId`")
     found = account_traits(call.traits or {})
     claims = _claims(call, context, group=group, domain=found.set.get("website"))
-    facts = Observation(
-        kind="facts", claims=claims, at=at, id=_id(call), set=found.set, clear=found.clear
-    )
+    facts = Observation(kind="facts", claims=claims, at=at, id=_id(call), set=found.set, clear=found.clear)
     return [facts, *found.rejected]
 
 
@@ -175,9 +167,7 @@ def _identify(call: _Call, context: _Context, at: int) -> Decoded:
     traits = call.traits or {}
     found = contact_traits(traits)
     claims = _claims(call, context, email=traits.get("email"))
-    contact = Observation(
-        kind="contact", claims=claims, at=at, id=_id(call), set=found.set, clear=found.clear
-    )
+    contact = Observation(kind="contact", claims=claims, at=at, id=_id(call), set=found.set, clear=found.clear)
     return [contact, *found.rejected]
 
 

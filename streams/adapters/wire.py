@@ -17,11 +17,12 @@ from streams.adapters.base import Reason, Rejected
 MAX_BYTES = 1_048_576
 MAX_DEPTH = 64
 MAX_KEY = 200  # characters of an id or a name
+MAX_CLAIM = 2048  # characters of a URL or an e-mail address
 
 T = TypeVar("T")
 
 
-class Refusal(Exception):  # noqa: N818 - a decision about their data, no error of ours
+class Refusal(Exception):
     """This message, or this part of one, cannot be used."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
@@ -103,3 +104,8 @@ def key(value: str | int | None, field: str) -> str | None:
     if len(text) > MAX_KEY:
         raise Refusal(Reason.BAD_KEY, f"{field} has {len(text):,} characters, more than {MAX_KEY}")
     return None if text.lower() in _NO_ID else text
+
+
+def claim(value: object) -> str | None:
+    """A URL or e-mail address a message claims; what is none counts as not claimed."""
+    return value if type(value) is str and 0 < len(value) <= MAX_CLAIM else None

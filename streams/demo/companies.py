@@ -103,7 +103,7 @@ def _company(rng: random.Random, n: int, pair: str, pace: Pace, people: Iterator
         ownership=weighted(rng, OWNERSHIP),
         kind=weighted(rng, KINDS),
         pace=pace,
-        contacts=tuple(_contacts(rng, n, domain, people)),
+        contacts=tuple(_contacts(rng, domain, people, unreachable=pace == "cold" and n % 20 == 11)),
         opportunity=salesforce_id("006", n) if rng.random() < 0.3 else None,
     )
 
@@ -116,13 +116,12 @@ def _typed(rng: random.Random, spellings: list[str]) -> str | None:
     return "Other" if luck < 0.12 else rng.choice(spellings)
 
 
-def _contacts(rng: random.Random, n: int, domain: str, people: Iterator[int]) -> Iterator[Contact]:
-    """Two to six people. At one company in forty nobody can be reached by e-mail any more."""
-    unreachable = n % 40 == 11
+def _contacts(rng: random.Random, domain: str, people: Iterator[int], *, unreachable: bool) -> Iterator[Contact]:
+    """Two to six people, of whom the first can be reached by e-mail, unless nobody can."""
     gone: tuple[Status, ...] = ("bounced", "unsubscribed")
     size = rng.randint(2, 6)
     chosen = zip(rng.sample(FIRST, size), rng.sample(LAST, size), rng.sample(TITLES, size), strict=True)
-    for first, last, title in chosen:
+    for n, (first, last, title) in enumerate(chosen):
         number = next(people)
         yield Contact(
             id=salesforce_id("003", number),
@@ -132,5 +131,5 @@ def _contacts(rng: random.Random, n: int, domain: str, people: Iterator[int]) ->
             last=last,
             email=f"{first}.{last}@{domain}".lower(),
             title=title,
-            status=rng.choice(gone) if unreachable or rng.random() < 0.06 else "active",
+            status=rng.choice(gone) if unreachable or (n and rng.random() < 0.08) else "active",
         )

@@ -79,7 +79,7 @@ def identify(rng: random.Random, at: int, browser: Browser, company: Company, co
 
 
 def _crm(rng: random.Random, company: Company, now: int) -> Iterator[Message]:
-    since = now - rng.randint(60, 400) * DAY
+    since = now - rng.randint(80, 400) * DAY
     account = {
         "Name": company.name,
         "Type": company.kind,
@@ -106,7 +106,7 @@ def _crm(rng: random.Random, company: Company, now: int) -> Iterator[Message]:
             "CloseDate": now // DAY + rng.randint(20, 120),
             "LeadSource": "Web",
         }
-        yield created(rng, "Opportunity", company.opportunity, since + 55 * DAY, deal)
+        yield created(rng, "Opportunity", company.opportunity, since + 75 * DAY, deal)
 
 
 def _contact_body(company: Company, contact: Contact, at: int) -> dict[str, Any]:
@@ -125,12 +125,12 @@ def _contact_body(company: Company, contact: Contact, at: int) -> dict[str, Any]
 def _introductions(rng: random.Random, company: Company, now: int) -> Iterator[Message]:
     """Each person says who they are; the first also at which company, the others' mail domain tells."""
     for contact in company.contacts:
-        at = now - rng.randint(45 * DAY, 55 * DAY)
+        at = now - rng.randint(65 * DAY, 75 * DAY)
         yield identify(rng, at, Browser(contact.anonymous, contact.user), company, contact)
     first = company.contacts[0]
     traits = {"name": company.name, "website": f"https://{company.domain}", "plan": "trial"}
     browser = Browser(first.anonymous, first.user)
-    at = now - rng.randint(38 * DAY, 42 * DAY)
+    at = now - rng.randint(61 * DAY, 64 * DAY)
     yield call(rng, "group", at, browser, "/customers", groupId=company.group, traits=traits)
 
 
@@ -144,12 +144,12 @@ def _cooling(rng: random.Random, world: World, now: int) -> Iterator[Visit]:
 
 
 def _visits(rng: random.Random, company: Company, now: int) -> Iterator[Visit]:
-    """Recent ones for hot and warm companies; for most of the cold ones, some before last week."""
+    """Recent ones for hot and warm companies; for most of the cold ones, some a month ago."""
     pricing, others, newest, oldest = {
         "cooling": (0, 0, 0, 0),
         "hot": (rng.randint(3, 6), rng.randint(2, 6), HOUR, 5 * DAY),
         "warm": (rng.randint(0, 2), rng.randint(2, 5), HOUR, 6 * DAY),
-        "cold": (rng.choice((0, 0, 1, 3)), rng.choice((0, 1, 3)), 8 * DAY, 35 * DAY),
+        "cold": (rng.choice((0, 0, 1, 3)), rng.choice((0, 1, 3)), 31 * DAY, 60 * DAY),
     }[company.pace]
     mix = READING + EVENTS if company.pace == "hot" else MILD
     for n in range(pricing + others):

@@ -49,6 +49,7 @@ class Stage:
         self.rested = self.visiting + self.world.at_pace("cooling")
         self.rushing = warm + cold[::2]
         self.late = cold[1::2] or cold
+        self.settled = [company for company in everyone if company.pace != "cooling"]
         self.deals = [company for company in everyone if company.opportunity]
 
     @property
@@ -122,7 +123,7 @@ def _account_changes(stage: Stage) -> Iterator[Message]:
 
 def _contact_changes(stage: Stage) -> Iterator[Message]:
     """Opts out or bounces; once 30 have left, one comes back for each that goes."""
-    rng, company, at = stage.rng, stage.rng.choice(stage.world.companies), stage.at
+    rng, company, at = stage.rng, stage.rng.choice(stage.settled), stage.at
     contact = rng.choice(company.contacts)
     reasons: tuple[tuple[int, dict[str, Any]], ...] = (
         (60, {"HasOptedOutOfEmail": True}),

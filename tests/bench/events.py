@@ -90,9 +90,7 @@ def generate(count: int, seed: int = 1) -> Iterator[Activity]:
         received = int(clock)
         which = int(rng.random() * SESSIONS)
         account, person, about, left = sessions[which]
-        sessions[which] = (
-            (account, person, about, left - 1) if left > 1 else _session(rng, next(drawn))
-        )
+        sessions[which] = (account, person, about, left - 1) if left > 1 else _session(rng, next(drawn))
         name, path, title = next(visits)
         yield Activity(
             account=account,
@@ -211,7 +209,8 @@ async def load(kafka: str, topic: str, partitions: int, events: Iterable[Activit
         batches = [producer.create_batch() for _ in range(partitions)]
         homes: dict[str, int] = {}
         written = 0
-        for written, event in enumerate(events, 1):
+        for event in events:
+            written += 1
             key = event.account.encode()
             home = homes.get(event.account)
             if home is None:

@@ -11,22 +11,22 @@ at 4,096, where a larger one gained nothing.
 
 from __future__ import annotations
 
-import mode.loop
-
-mode.loop.use("uvloop")  # before asyncio is imported by anything else
-
 import asyncio
+import tempfile
 import uuid
 
 import faust
+import uvloop
 from job import Stopwatch, decode, options, partitions_of, step, unseen
 
 chosen = options(__doc__)
 watch = Stopwatch("faust-table")
+directory = tempfile.TemporaryDirectory(prefix="peer-")
 app = faust.App(
     f"peer-faust-table-{uuid.uuid4().hex[:8]}",
     broker=f"kafka://{chosen.kafka}",
     store="memory://",
+    datadir=directory.name,
     consumer_auto_offset_reset="earliest",
     producer_linger=0.02,
     producer_max_batch_size=128 * 1024,
@@ -70,4 +70,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

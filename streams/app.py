@@ -1,0 +1,163 @@
+"""The Faust application: it starts, supervises and stops what runs, by role.
+
+    router   source topics → account.log              a service with its own batch loop
+    fold     account.log → Redis → segment.changes    two services: fold and publisher
+    deliver  segment.changes → alerts                 a Faust agent
+
+Run it with `isotherm worker` or `faust -A streams worker`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import faust
+import structlog
+from mode import Service
+
+from streams import topics as names
+from streams.alerts import Sender
+from streams.clock import RedisClock
+from streams.fold import Fold
+from streams.outage import wait_out
+from streams.producer import Producer
+from streams.publisher import Publisher
+from streams.router import Router
+from streams.settings import Settings
+from streams.store.redis import RedisStore, connect
+from streams.store.sources import SourceStore
+
+ROLES = ("router", "fold", "deliver", "all")
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Parts:
+    """What the services share, opened before the first of them starts."""
+
+    settings: Settings
+    redis: Any
+    clock: RedisClock
+    producer: Producer
+    closing: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Parts:
+        redis = connect(settings.redis)
+        return cls(settings, redis, RedisClock(redis), Producer(settings))
+
+
+class Isotherm(Service):
+    """Router, fold and publisher of one process, in the order in which they depend on each other."""
+
+    def __init__(self, parts: Parts, role: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.parts, self.role = parts, role
+        settings = parts.settings
+        store = RedisStore(parts.redis, settings.partitions, settings.namespace)
+        self.publisher = Publisher(store, parts.producer, parts.clock)
+        self.fold = Fold(settings, store, parts.producer, self.publisher, parts.clock)
+        sources = SourceStore(parts.redis, settings.namespace)
+        self.router = Router(settings, sources, parts.producer, parts.clock)
+
+    async def on_start(self) -> None:
+        settings, parts = self.parts.settings, self.parts
+        await wait_out("Redis", parts.clock.sync, lambda: self.should_stop)
+        await wait_out("Kafka", self._check_topics, lambda: self.should_stop)
+        await wait_out("Kafka", parts.producer.start, lambda: self.should_stop)
+        if self.role in ("fold", "all"):
+            await self.add_runtime_dependency(self.publisher)
+            await self.add_runtime_dependency(self.fold)
+        if self.role in ("router", "all"):
+            await self.add_runtime_dependency(self.router)
+        log.info("started", role=self.role, kafka=settings.kafka)
+
+    async def _check_topics(self) -> None:
+        settings = self.parts.settings
+        await names.check(settings.kafka, settings.topics, settings.partitions)
+
+    async def on_shutdown(self) -> None:
+        for close in self.parts.closing:
+            await close()
+        await self.parts.producer.stop()
+        await self.parts.redis.aclose()
+
+
+def build(settings: Settings) -> faust.App:
+    """The application for `settings`; one process has one."""
+    app = faust.App(
+        f"{settings.topic_prefix}isotherm",
+        broker="aiokafka://" + ";".join(settings.kafka.split(",")),
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        topic_create=False,
+        consumer_auto_offset_reset="earliest",
+        broker_session_timeout=settings.session_timeout_ms / 1000,
+        broker_heartbeat_interval=settings.session_timeout_ms / 3000,
+        broker_commit_interval=1.0,
+        value_serializer="raw",
+        key_serializer="raw",
+        store="memory://",
+    )
+    parts = Parts.of(settings)
+
+    @app.service
+    class _Isotherm(Isotherm):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(parts, settings.role, **kwargs)
+
+    letters = app.topic(settings.topics(names.DEAD_LETTERS), value_type=bytes, key_type=bytes)
+
+    @app.agent(letters, name="dead_letters", concurrency=1)
+    async def dead_letters(stream: Any) -> None:
+        """Says what was rejected, a line each; the letters stay in their topic."""
+        async for event in stream.events():
+            told = {key: _text(value) for key, value in dict(event.headers or {}).items()}
+            log.warning("dead letter", **{k: told[k] for k in ("reason", "source", "detail") if k in told})
+
+    if settings.role in ("deliver", "all") and settings.alert_url:
+        sender = Sender(settings.alert_url, parts.redis, settings.namespace)
+        changes = app.topic(settings.topics(names.CHANGES), value_type=bytes, key_type=bytes)
+
+        @app.agent(changes, name="alerts", concurrency=1)
+        async def alerts(stream: Any) -> None:
+            async for value in stream:
+                await wait_out("remembering alerts", partial(sender.consider, value), lambda: False)
+
+        parts.closing.append(sender.close)
+
+    return app
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def set_up_logging(level: str = "INFO") -> None:
+    """JSON lines on standard error; the libraries only when something is wrong."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """`app` is built when it is asked for: importing this module reads no setting and opens nothing."""
+    if name == "app":
+        built = build(Settings())
+        globals()["app"] = built
+        return built
+    raise AttributeError(name)

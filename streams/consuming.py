@@ -1,0 +1,60 @@
+"""A consumer as both hot loops want it: positions are ours, Kafka's group only spreads the partitions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError
+
+from streams.settings import Settings
+
+log = structlog.get_logger()
+SHOW_LAG_EVERY_S = 5.0
+LOOK_AGAIN_S = 1.0
+FETCH_BYTES = 4 * 1024 * 1024
+
+
+def consumer(settings: Settings, group: str) -> Any:
+    """Not yet started, nor subscribed. It never commits by itself and never jumps to another offset."""
+    return AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka,
+        group_id=settings.group(group),
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        partition_assignment_strategy=[RangePartitionAssignor],
+        session_timeout_ms=settings.session_timeout_ms,
+        heartbeat_interval_ms=settings.session_timeout_ms // 3,
+        fetch_max_wait_ms=settings.fetch_max_wait_ms,
+        max_partition_fetch_bytes=FETCH_BYTES,
+    )
+
+
+async def fetch(consumer: Any, settings: Settings) -> dict[TopicPartition, list[Any]]:
+    """What has arrived, by partition; empty when nothing has for a while, or the broker is away."""
+    try:
+        batches: dict[TopicPartition, list[Any]] = await consumer.getmany(
+            timeout_ms=200, max_records=4 * settings.batch
+        )
+    except NoOffsetForPartitionError:
+        return {}  # asked before the new owner said where to read on
+    except KafkaError as error:
+        log.warning("fetch failed", why=f"{type(error).__name__}: {error}")
+        await asyncio.sleep(LOOK_AGAIN_S)
+        return {}
+    return batches
+
+
+async def show_lag(consumer: Any, positions: Mapping[TopicPartition, int]) -> None:
+    """Commits offsets to Kafka for people who watch the lag; nothing reads them back."""
+    assigned = consumer.assignment()
+    offsets = {tp: offset for tp, offset in positions.items() if tp in assigned}
+    try:
+        if offsets:
+            await consumer.commit(offsets)
+    except KafkaError as error:
+        log.info("offsets not shown", why=f"{type(error).__name__}: {error}")

@@ -1,0 +1,81 @@
+"""Every Redis key, in one place.
+
+All keys of a log partition carry the same hash tag and so lie in one slot of a cluster: its owner's commit is
+one script on one node. Tags are chosen so that the slots of partitions are evenly spaced.
+
+| key | type | holds | owner |
+| --- | --- | --- | --- |
+| ns:{tag}:meta | hash | token, offset, batch, partition (packed) | fold |
+| ns:{tag}:accounts | hash | account → state (packed, see rules.state) | fold |
+| ns:{tag}:wakes | sorted set | account by the instant it is due, UTC ms | fold |
+| ns:{tag}:in:DIM/SEG | set | accounts in that segment | fold |
+| ns:{tag}:outbox | stream | committed, not yet published; id: log offset | fold adds, publisher trims |
+| ns:{tag}:ruleset | string | the ruleset in force, JSON of its files | fold |
+| ns:src:{topic/p} | hash | token, next, batch: the router's position and routed batch | router |
+| ns:link:KEY | string | identity link: account, or account and person | router |
+| ns:alerted:ID | string, expires | a change that was alerted | alert agent |
+"""
+
+from __future__ import annotations
+
+import binascii
+from dataclasses import dataclass
+from functools import lru_cache
+
+SLOTS = 16_384
+NAMESPACE = "isotherm"
+
+
+@lru_cache(1024)
+def tag(partition: int, partitions: int) -> str:
+    """A hash tag whose cluster slot lies in the partition's own share of the slots."""
+    low, high = partition * SLOTS // partitions, (partition + 1) * SLOTS // partitions
+    for i in range(1_000_000):
+        text = f"{partition}" if i == 0 else f"{partition}.{i}"
+        if low <= binascii.crc_hqx(text.encode(), 0) % SLOTS < high:
+            return text
+    raise ValueError(f"no tag for partition {partition} of {partitions}")
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionKeys:
+    prefix: str
+
+    @classmethod
+    def of(cls, partition: int, partitions: int, namespace: str = NAMESPACE) -> PartitionKeys:
+        return cls(f"{namespace}:{{{tag(partition, partitions)}}}")
+
+    @property
+    def meta(self) -> str:
+        return f"{self.prefix}:meta"
+
+    @property
+    def accounts(self) -> str:
+        return f"{self.prefix}:accounts"
+
+    @property
+    def wakes(self) -> str:
+        return f"{self.prefix}:wakes"
+
+    @property
+    def outbox(self) -> str:
+        return f"{self.prefix}:outbox"
+
+    @property
+    def ruleset(self) -> str:
+        return f"{self.prefix}:ruleset"
+
+    def members(self, dimension: str, segment: str) -> str:
+        return f"{self.prefix}:in:{dimension}/{segment}"
+
+
+def source(topic: str, partition: int, namespace: str = NAMESPACE) -> str:
+    return f"{namespace}:src:{{{topic}/{partition}}}"
+
+
+def link(key: str, namespace: str = NAMESPACE) -> str:
+    return f"{namespace}:link:{key}"
+
+
+def alerted(change_id: str, namespace: str = NAMESPACE) -> str:
+    return f"{namespace}:alerted:{change_id}"

@@ -1,0 +1,92 @@
+"""Producing in batches, the partition of every message chosen by us."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import murmur2
+
+from streams.settings import Settings
+from streams.store.base import Outbound
+from streams.topics import LIKE_THE_LOG
+
+BATCH_BYTES = 512 * 1024
+MESSAGE_BYTES = 1_000_000
+
+
+@lru_cache(200_000)
+def partition_of(key: str, partitions: int) -> int:
+    """Kafka's own partitioner: `murmur2` of the key's bytes. The router alone chooses with it."""
+    hashed: int = murmur2(key.encode())
+    return (hashed & 0x7FFFFFFF) % partitions
+
+
+class Producer:
+    """Sends lists of messages and returns when the broker has all of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._turn = itertools.count()
+        self._kafka: Any = None
+
+    async def start(self) -> None:
+        settings = self._settings
+        self._kafka = AIOKafkaProducer(
+            bootstrap_servers=settings.kafka,
+            acks="all",
+            enable_idempotence=settings.idempotence,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=2 * MESSAGE_BYTES,
+            request_timeout_ms=30_000,
+            retry_backoff_ms=100,
+            metadata_max_age_ms=60_000,
+        )
+        await self._kafka.start()
+
+    async def stop(self) -> None:
+        if self._kafka is not None:
+            await self._kafka.stop()
+
+    async def send(self, messages: Iterable[Outbound], at: int, partition: int | None = None) -> list[Any]:
+        """Sends `messages` in order per partition, with `at` (UTC ms) as their Kafka timestamp.
+
+        `partition` is that of the log where it is known; else the key decides. Gives the broker's answers,
+        one for each Kafka batch. Raises the broker's error if any of them was not taken.
+        """
+        waiting = []
+        for (topic, number), group in (await self._grouped(messages, partition)).items():
+            for batch in self._batches(group, at):
+                waiting.append(await self._kafka.send_batch(batch, topic, partition=number))
+        return list(await asyncio.gather(*waiting))
+
+    async def _grouped(
+        self, messages: Iterable[Outbound], partition: int | None
+    ) -> dict[tuple[str, int], list[Outbound]]:
+        groups: dict[tuple[str, int], list[Outbound]] = {}
+        for message in messages:
+            topic = self._settings.topics(message.topic)
+            if message.topic in LIKE_THE_LOG:
+                number = partition_of(message.key, self._settings.partitions) if partition is None else partition
+            else:
+                count = len(await self._kafka.partitions_for(topic))
+                number = partition_of(message.key, count) if message.key else next(self._turn) % count
+            groups.setdefault((topic, number), []).append(message)
+        return groups
+
+    def _batches(self, group: list[Outbound], at: int) -> list[Any]:
+        batches = []
+        batch = self._kafka.create_batch()
+        for message in group:
+            key, headers = message.key.encode() if message.key else None, list(message.headers)
+            if batch.append(key=key, value=message.value, timestamp=at, headers=headers) is None:
+                batch.close()
+                batches.append(batch)
+                batch = self._kafka.create_batch()
+                batch.append(key=key, value=message.value, timestamp=at, headers=headers)
+        batch.close()
+        return [*batches, batch]

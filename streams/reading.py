@@ -1,0 +1,95 @@
+"""Reading what the fold keeps: counts, members, accounts. Reads only, and never waits for a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from rules import state as states
+from rules.fold import Partition
+from rules.ruleset import NO_RULES, Ruleset
+from rules.state import UNCLASSIFIED, AccountState
+from streams import keys
+from streams.keys import PartitionKeys
+from streams.pipeline import compiled
+from streams.producer import partition_of
+from streams.settings import Settings
+from streams.store.base import unpack_files, unpack_partition
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An account as it stands, with the ruleset and log_time of its partition."""
+
+    account: str
+    state: AccountState
+    ruleset: Ruleset
+    log_time: int
+
+
+class Reader:
+    def __init__(self, redis: Any, settings: Settings) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._keys = [
+            PartitionKeys.of(p, settings.partitions, settings.namespace) for p in range(settings.partitions)
+        ]
+
+    async def account(self, account: str) -> Found | None:
+        """The account with this id, or the one that a web domain is linked to."""
+        return await self._by_id(account) or await self._by_id(await self._linked(f"domain:{account}"))
+
+    async def accounts(self, accounts: Iterable[str]) -> list[Found]:
+        found = [await self._by_id(account) for account in accounts]
+        return [each for each in found if each is not None]
+
+    async def ruleset(self, partition: int = 0) -> Ruleset:
+        """The ruleset in force in a partition."""
+        files = await self._redis.get(self._keys[partition].ruleset)
+        return compiled(unpack_files(files)) if files else NO_RULES
+
+    async def counts(self) -> dict[str, dict[str, int]]:
+        """Accounts per segment: dimension → segment → how many, in the ruleset's order."""
+        ruleset = await self.ruleset()
+        places = [
+            (dimension.name, name)
+            for dimension in ruleset.dimensions
+            for name in [*(segment.name for segment in dimension.segments), UNCLASSIFIED]
+        ]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for place in places:
+                for partition in self._keys:
+                    pipe.scard(partition.members(*place))
+            sizes = await pipe.execute()
+        counts: dict[str, dict[str, int]] = {}
+        step = len(self._keys)
+        for i, (dimension, segment) in enumerate(places):
+            counts.setdefault(dimension, {})[segment] = sum(sizes[i * step : (i + 1) * step])
+        return counts
+
+    async def members(self, dimension: str, segment: str) -> list[str]:
+        """The accounts in a segment, in order of their ids."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for partition in self._keys:
+                pipe.smembers(partition.members(dimension, segment))
+            found = await pipe.execute()
+        return sorted(account.decode() for each in found for account in each)
+
+    async def _by_id(self, account: str | None) -> Found | None:
+        if account is None:
+            return None
+        partition = partition_of(account, self._settings.partitions)
+        its = self._keys[partition]
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hget(its.accounts, account)
+            pipe.hget(its.meta, "partition")
+            blob, held = await pipe.execute()
+        if blob is None:
+            return None
+        position: Partition = unpack_partition(held)
+        return Found(account, states.unpack(blob), await self.ruleset(partition), position.log_time)
+
+    async def _linked(self, key: str) -> str | None:
+        link = await self._redis.get(keys.link(key, self._settings.namespace))
+        return link.decode().rpartition("|")[0] or None if link else None

@@ -1,0 +1,155 @@
+"""Messages in, records for the log out: decode, then find the account. No I/O.
+
+    message ─► adapter ─► observations ─► resolver ─► records, dead letters, learned links, counts
+
+What a message becomes is decided here once; the router stores the outcome before it is produced.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, assert_never
+
+from rules.records import AccountRecord, Activity, Contact, Delete, Facts, Restore, encode_record
+from streams.adapters import decode_any
+from streams.adapters.base import Observation, Rejected
+from streams.identity import Resolved, Resolver, Unattributed
+from streams.store.base import Outbound
+from streams.topics import ACCOUNT_LOG, CRM_UPDATES, DEAD_LETTERS, LINKS, WEB_ACTIVITY
+
+FORMATS = {CRM_UPDATES: "salesforce", WEB_ACTIVITY: "segment"}
+LETTER_BYTES = 900_000  # a dead letter keeps this much of its message; the rest stands at its coordinates
+
+
+class SourceMessage(Protocol):
+    partition: int
+    offset: int
+    value: bytes | None
+    headers: Iterable[tuple[str, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A message taken apart."""
+
+    message: SourceMessage
+    parts: list[Observation | Rejected]
+
+
+@dataclass(slots=True)
+class Routed:
+    """What a batch of one source partition becomes."""
+
+    outbound: list[Outbound] = field(default_factory=list)
+    learned: dict[str, str] = field(default_factory=dict)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)  # (what, reason)
+
+
+def take_apart(source: str, messages: Iterable[SourceMessage], received: int) -> list[Seen]:
+    """Decodes each message in its topic's format, or in the one that its `format` header names."""
+    return [
+        Seen(message, decode_any(_format(message) or FORMATS[source], message.value, received))
+        for message in messages
+    ]
+
+
+def _format(message: SourceMessage) -> str:
+    if not message.headers:
+        return ""
+    named = next((value for key, value in message.headers if key == "format"), None)
+    return named.decode(errors="replace") if named else ""
+
+
+def link_keys(seen: Iterable[Seen], resolver: Resolver) -> set[str]:
+    """The links that must be loaded before `route`."""
+    return {
+        key
+        for each in seen
+        for part in each.parts
+        if not isinstance(part, Rejected)
+        for key in resolver.link_keys(part.claims)
+    }
+
+
+def route(
+    source: str, seen: Iterable[Seen], links: Mapping[str, str], resolver: Resolver, received: int
+) -> Routed:
+    """Finds the account of everything in `seen`, in order; what is learned on the way counts at once."""
+    routed = Routed()
+    known = dict(links)
+    for each in seen:
+        message, index = each.message, 0
+        for part in each.parts:
+            if isinstance(part, Rejected):
+                routed.outbound.append(letter(source, message, part))
+                routed.counts["rejected", part.reason] += 1
+                continue
+            found = resolver.resolve(part, known)
+            if found.learned:
+                known.update(found.learned)
+                routed.learned.update(found.learned)
+            if isinstance(found, Unattributed):
+                routed.counts["unattributed", found.reason] += 1
+                continue
+            for record in records(part, found, source, received):
+                # The fold knows a redelivered record by where it came from: each has a place of its own.
+                record.via = (message.partition, message.offset, index)
+                index += 1
+                routed.outbound.append(Outbound(ACCOUNT_LOG, record.account, encode_record(record)))
+            routed.counts["routed", ""] += 1
+    routed.outbound += [Outbound(LINKS, key, link.encode()) for key, link in routed.learned.items()]
+    return routed
+
+
+def records(part: Observation, found: Resolved, source: str, received: int) -> list[AccountRecord]:
+    """The log records of one observation. A contact that moved also leaves the account it was at."""
+    account, id, at, origin = found.account, part.id, part.at, part.origin
+    match part.kind:
+        case "activity":
+            activity = Activity(account=account, name=part.name, at=at, received=received, person=found.person)
+            activity.id, activity.source, activity.origin, activity.props = id, source, origin, part.props
+            return [activity]
+        case "facts":
+            facts = Facts(account=account, at=at, received=received, set=part.set, clear=list(part.clear))
+            facts.id, facts.source, facts.origin = id, source, origin
+            return [facts]
+        case "contact":
+            return _contact(part, found, source, received)
+        case "delete":
+            return [Delete(account=account, at=at, received=received, id=id, source=source, origin=origin)]
+        case "restore":
+            return [Restore(account=account, at=at, received=received, id=id, source=source, origin=origin)]
+        case "link":
+            return []
+        case _:
+            assert_never(part.kind)
+
+
+def _contact(part: Observation, found: Resolved, source: str, received: int) -> list[AccountRecord]:
+    if found.person is None:
+        return []
+    here = Contact(account=found.account, person=found.person, at=part.at, received=received)
+    here.id, here.source, here.origin, here.gone = part.id, source, part.origin, part.gone
+    here.set, here.clear = part.set, list(part.clear)
+    if found.left is None:
+        return [here]
+    left = Contact(account=found.left, person=found.person, at=part.at, received=received, gone=True)
+    left.id, left.source, left.origin = part.id, source, part.origin
+    return [left, here]
+
+
+def letter(source: str, message: SourceMessage, rejected: Rejected) -> Outbound:
+    """The message's own bytes and headers, with where it stood and what is wrong with it."""
+    value = message.value or b""
+    headers = [
+        ("stage", b"router"),
+        ("reason", str(rejected.reason).encode()),
+        ("detail", rejected.detail.encode()[:500]),
+        ("source", f"{source}/{message.partition}/{message.offset}".encode()),
+    ]
+    if len(value) > LETTER_BYTES:
+        headers.append(("cut_from", str(len(value)).encode()))
+    headers += [(key, each or b"") for key, each in message.headers]
+    return Outbound(DEAD_LETTERS, "", value[:LETTER_BYTES], tuple(headers))

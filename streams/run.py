@@ -1,0 +1,23 @@
+"""Running a worker process: the Faust application on uvloop, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import faust
+
+from streams.app import build, set_up_logging
+from streams.settings import Settings
+
+
+def work(settings: Settings, log_level: str = "INFO") -> None:
+    """Runs until SIGTERM or Ctrl-C. Exits non-zero when a service crashed."""
+    set_up_logging(log_level)
+    if sys.platform != "win32":
+        import uvloop
+
+        asyncio.set_event_loop(uvloop.new_event_loop())
+    app = build(settings)
+    loop = asyncio.get_event_loop_policy().get_event_loop()
+    faust.Worker(app, loop=loop, loglevel="WARN", redirect_stdouts=False, quiet=True).execute_from_commandline()

@@ -1,0 +1,49 @@
+"""Every setting: an environment variable `ISOTHERM_…`, checked once at start."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from streams.topics import Topics
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="ISOTHERM_", extra="ignore", frozen=True)
+
+    kafka: str = Field(default="127.0.0.1:9092", description="Kafka bootstrap servers, host:port,host:port")
+    redis: str = Field(
+        default="redis://127.0.0.1:6379/0", description="Redis or Valkey URL; unix:///path works too"
+    )
+    partitions: int = Field(
+        default=64, ge=1, le=4096, description="partitions of account.log; frozen once created"
+    )
+    replication: int = Field(
+        default=1, ge=1, le=5, description="replicas of the topics that `isotherm topics` creates"
+    )
+    person_key: SecretStr = Field(
+        default=SecretStr("isotherm-demo-key"), description="secret that keys the hashes of persons; set your own"
+    )
+    alert_url: str = Field(
+        default="", description="Slack-shaped webhook for accounts that turn hot; empty: no alerts"
+    )
+    topic_prefix: str = Field(default="", description="put before every topic and group name")
+    namespace: str = Field(default="isotherm", description="put before every Redis key")
+    batch: int = Field(default=2_000, ge=1, le=10_000, description="records a batch at most")
+    fetch_max_wait_ms: int = Field(default=20, ge=1, le=500, description="how long a fetch may wait for more")
+    session_timeout_ms: int = Field(
+        default=10_000, ge=1_000, description="after this silence a worker's partitions move"
+    )
+    idempotence: bool = Field(
+        default=True, description="idempotent producing; the embedded broker does not know it"
+    )
+    role: str = Field(default="all", description="router, fold, deliver or all")
+
+    @cached_property
+    def topics(self) -> Topics:
+        return Topics(self.topic_prefix)
+
+    def group(self, name: str) -> str:
+        return f"{self.topic_prefix}isotherm.{name}"

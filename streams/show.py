@@ -1,0 +1,94 @@
+"""Changes and explanations for people, in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.text import Text
+from rich.tree import Tree
+
+COLOURS = {"hot": "bold red", "warm": "yellow", "cold": "cyan", "dead": "bright_black", "unclassified": "dim"}
+MARKS = {"true": ("✓", "green"), "false": ("✗", "red"), "unknown": ("?", "yellow")}
+
+
+def segment_text(segment: str | None) -> Text:
+    return Text(segment or "none", style=COLOURS.get(segment or "", "bold"))
+
+
+def change_line(event: dict[str, Any]) -> Iterator[Text]:
+    """One line for a change; for an account's first state, one line with all its segments."""
+    data = event["data"]
+    who = data.get("name") or data["account"]
+    when = Text(event["time"][11:23] + "  ", style="dim")
+    if event["type"] == "account.state":
+        yield when + Text(who, style="bold") + Text(" ") + Text(_stands(data), style="dim")
+        return
+    line = when + Text(who, style="bold") + Text(f"  {data['dimension']} ")
+    if event["type"] == "segment.moved":
+        line += segment_text(data["from"]) + Text(" → ") + segment_text(data["to"])
+    else:
+        line += Text(f"{event['type'].rpartition('.')[2]} ") + segment_text(data["segment"])
+    line += Text(f"  {data['reason'].get('text', '')}", style="dim")
+    if data["stays_until"]:
+        line += Text(f"  until {short(data['stays_until'])}", style="italic")
+    yield line
+
+
+def _stands(data: dict[str, Any]) -> str:
+    if data.get("deleted"):
+        return "was deleted and left every segment"
+    answers = {name: held["answer"] for name, held in data["memberships"].items()}
+    return "is now known: " + ", ".join(
+        f"{name} {', '.join(answer) if isinstance(answer, list) else answer}"
+        for name, answer in answers.items()
+        if answer
+    )
+
+
+def short(instant: str) -> str:
+    """`2026-03-02 09:15:00` of an ISO instant."""
+    return instant[:19].replace("T", " ")
+
+
+def explanation_tree(told: dict[str, Any]) -> Tree:
+    title = Text(told["name"] or told["account"], style="bold")
+    if told["name"]:
+        title += Text(f"  {told['account']}", style="dim")
+    title += Text(f"  as of {short(told['as_of'])} UTC", style="dim")
+    tree = Tree(title)
+    for name, dimension in told["dimensions"].items():
+        branch = tree.add(_standing(name, dimension))
+        reason = dimension["reason"]
+        if "because" in reason:
+            _add(branch, reason["because"])
+            if "unknown" in reason:
+                branch.add(Text(f"not decidable: {', '.join(reason['unknown'])}", style="yellow"))
+        else:
+            for segment, each in reason.items():
+                _add(branch.add(segment_text(segment)), each["because"])
+    facts = tree.add(Text(f"facts ({told['contacts']} contacts)", style="bold"))
+    for name, fact in told["facts"].items():
+        line = Text(f"{name}: {fact['value']}") + Text(f"  {fact['source']}, {short(fact['at'])}", style="dim")
+        facts.add(line)
+    return tree
+
+
+def _standing(name: str, dimension: dict[str, Any]) -> Text:
+    segment = dimension["segment"]
+    line = Text(f"{name}: ", style="bold")
+    line += Text(", ".join(segment) or "none") if isinstance(segment, list) else segment_text(segment)
+    line += Text(f"  since {short(dimension['since'])}", style="dim")
+    if dimension["stays_until"]:
+        line += Text(f", until {short(dimension['stays_until'])} if nothing happens", style="italic")
+    return line
+
+
+def _add(branch: Tree, told: dict[str, Any]) -> None:
+    mark, style = MARKS[told["verdict"]]
+    line = Text(f"{mark} ", style=style) + Text(told["says"])
+    if "until" in told:
+        line += Text(f"  until {short(told['until'])}", style="dim")
+    grown = branch.add(line)
+    for part in told.get("parts", ()):
+        _add(grown, part)

@@ -1,0 +1,1 @@
+"""Where account state lives: one contract (`base`), in memory and in Redis."""

@@ -1,0 +1,137 @@
+"""What the fold asks of a store: load what a run of records needs, and one write that all depends on.
+
+acquire ──► load · due · unswept ──► commit ──► outbox ──► trim
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from rules.fold import Due, Folded, Partition
+from rules.state import NEVER, AccountState
+
+
+class Outbound(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A message to be published. `topic` is a role (see `topics`), `value` None a tombstone."""
+
+    topic: str
+    key: str
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Entry(NamedTuple):
+    """What one commit left to publish; `id` grows with the log."""
+
+    id: str
+    messages: list[Outbound]
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """A partition as its new owner finds it. `files` is the text of the ruleset in force."""
+
+    token: str
+    partition: Partition
+    files: dict[str, str] = field(default_factory=dict)
+    next_wake: int = NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One batch of one partition, to be written whole or not at all."""
+
+    token: str
+    expected: int  # the offset at which the store must stand
+    batch: str  # tells a retry of this commit from another one
+    partition: Partition
+    states: Mapping[str, AccountState] = field(default_factory=dict)
+    wakes: Mapping[str, int] = field(default_factory=dict)  # only those that changed; NEVER: none any more
+    joined: Mapping[tuple[str, str], list[str]] = field(default_factory=dict)  # (dimension, segment) -> accounts
+    left: Mapping[tuple[str, str], list[str]] = field(default_factory=dict)
+    outbox: tuple[Outbound, ...] = ()
+    files: Mapping[str, str] | None = None  # of the ruleset this batch switched to
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    next_wake: int  # the earliest in the partition
+    repeated: bool = False  # it had been written before; the reply was lost
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Not written. `fenced`: somebody else owns the partition. `moved`: the store stands elsewhere."""
+
+    reason: str
+    at: int = -1
+
+
+class Store(Protocol):
+    async def acquire(self, partition: int) -> Acquired: ...
+
+    async def load(self, partition: int, accounts: Iterable[str]) -> dict[str, AccountState]: ...
+
+    async def due(self, partition: int, until: int, limit: int) -> list[Due]:
+        """The earliest wakes up to `until`, ordered by (instant, account)."""
+
+    async def accounts_after(self, partition: int, account: str, limit: int) -> list[str]:
+        """The next account ids after `account`, in order."""
+
+    async def commit(self, commit: Commit) -> Committed | Refused: ...
+
+    async def outbox(self, partition: int, limit: int) -> list[Entry]:
+        """The oldest entries not yet trimmed, in order."""
+
+    async def trim(self, partition: int, id: str) -> None:
+        """Forgets the entries up to and including `id`. Safe to repeat, and after a takeover."""
+
+
+def new_token() -> str:
+    return secrets.token_hex(8)
+
+
+def commit_of(token: str, expected: int, folded: Folded, outbox: Iterable[Outbound]) -> Commit:
+    """The write that `folded` asks for: states, and what differs in wakes and memberships."""
+    wakes: dict[str, int] = {}
+    joined: dict[tuple[str, str], list[str]] = {}
+    left: dict[tuple[str, str], list[str]] = {}
+    for account, state in folded.states.items():
+        before = folded.before[account]
+        if state.wake != (before.wake if before is not None else NEVER):
+            wakes[account] = state.wake
+        if before is None or state.standings is not before.standings:
+            for place in (here := _places(state)) - (was := _places(before)):
+                joined.setdefault(place, []).append(account)
+            for place in was - here:
+                left.setdefault(place, []).append(account)
+    partition = folded.partition
+    files = folded.switched.files if folded.switched is not None else None
+    batch = f"{expected}-{partition.offset}-{token}"
+    return Commit(token, expected, batch, partition, folded.states, wakes, joined, left, tuple(outbox), files)
+
+
+def _places(state: AccountState | None) -> set[tuple[str, str]]:
+    standings = state.standings if state is not None else {}
+    return {(name, segment) for name, standing in standings.items() for segment in standing.answer}
+
+
+def pack_files(files: Mapping[str, str]) -> bytes:
+    return json.dumps(files, ensure_ascii=False, sort_keys=True).encode()
+
+
+def unpack_files(text: bytes) -> dict[str, str]:
+    files: dict[str, str] = json.loads(text)
+    return files
+
+
+pack_partition = msgspec.msgpack.Encoder().encode
+unpack_partition = msgspec.msgpack.Decoder(Partition).decode
+pack_outbox = msgspec.msgpack.Encoder().encode
+unpack_outbox = msgspec.msgpack.Decoder(list[Outbound]).decode

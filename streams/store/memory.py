@@ -1,0 +1,103 @@
+"""A store in memory under the same contract as Redis: for tests, replays and simulations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from rules import state as states
+from rules.fold import Due, Partition
+from rules.state import NEVER, AccountState
+from streams.store.base import (
+    Acquired,
+    Commit,
+    Committed,
+    Entry,
+    Refused,
+    new_token,
+    pack_outbox,
+    unpack_outbox,
+)
+
+
+@dataclass(slots=True)
+class _Kept:
+    partition: Partition
+    token: str = ""
+    batch: str = ""
+    accounts: dict[str, bytes] = field(default_factory=dict)
+    wakes: dict[str, int] = field(default_factory=dict)
+    members: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    outbox: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def next_wake(self) -> int:
+        return min(self.wakes.values(), default=NEVER)
+
+
+class MemoryStore:
+    def __init__(self) -> None:
+        self._kept: dict[int, _Kept] = {}
+
+    async def acquire(self, partition: int) -> Acquired:
+        kept = self._of(partition)
+        kept.token = new_token()
+        return Acquired(kept.token, kept.partition, dict(kept.files), kept.next_wake())
+
+    async def load(self, partition: int, accounts: Iterable[str]) -> dict[str, AccountState]:
+        held = self._of(partition).accounts
+        return {account: states.unpack(held[account]) for account in accounts if account in held}
+
+    async def due(self, partition: int, until: int, limit: int) -> list[Due]:
+        wakes = self._of(partition).wakes
+        return sorted((wake, account) for account, wake in wakes.items() if wake <= until)[:limit]
+
+    async def accounts_after(self, partition: int, account: str, limit: int) -> list[str]:
+        return sorted(each for each in self._of(partition).accounts if each > account)[:limit]
+
+    async def commit(self, commit: Commit) -> Committed | Refused:
+        kept = self._of(commit.partition.number)
+        if kept.token != commit.token:
+            return Refused("fenced")
+        if kept.batch == commit.batch:
+            return Committed(kept.next_wake(), repeated=True)
+        if kept.partition.offset != commit.expected:
+            return Refused("moved", kept.partition.offset)
+        self._write(kept, commit)
+        return Committed(kept.next_wake())
+
+    async def outbox(self, partition: int, limit: int) -> list[Entry]:
+        entries = list(self._of(partition).outbox.items())[:limit]
+        return [Entry(id, unpack_outbox(blob)) for id, blob in entries]
+
+    async def trim(self, partition: int, id: str) -> None:
+        outbox = self._of(partition).outbox
+        for each in [each for each in outbox if _order(each) <= _order(id)]:
+            del outbox[each]
+
+    async def members(self, partition: int, dimension: str, segment: str) -> set[str]:
+        return set(self._of(partition).members.get((dimension, segment), set()))
+
+    def _of(self, partition: int) -> _Kept:
+        return self._kept.setdefault(partition, _Kept(Partition(partition)))
+
+    def _write(self, kept: _Kept, commit: Commit) -> None:
+        kept.batch, kept.partition = commit.batch, commit.partition
+        kept.accounts |= {account: states.pack(state) for account, state in commit.states.items()}
+        for account, wake in commit.wakes.items():
+            kept.wakes.pop(account, None)
+            if wake < NEVER:
+                kept.wakes[account] = wake
+        for place, accounts in commit.joined.items():
+            kept.members.setdefault(place, set()).update(accounts)
+        for place, accounts in commit.left.items():
+            kept.members[place].difference_update(accounts)
+        if commit.outbox:
+            kept.outbox[f"{commit.partition.offset}-0"] = pack_outbox(commit.outbox)
+        if commit.files is not None:
+            kept.files = dict(commit.files)
+
+
+def _order(id: str) -> tuple[int, int]:
+    offset, n = id.split("-")
+    return int(offset), int(n)

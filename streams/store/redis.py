@@ -1,0 +1,132 @@
+"""The store in Redis or Valkey: reads in one round trip, one guarded script for the write (`commit.lua`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from rules import state as states
+from rules.fold import Due, Partition
+from rules.state import NEVER, AccountState
+from streams.keys import NAMESPACE, PartitionKeys
+from streams.store.base import (
+    Acquired,
+    Commit,
+    Committed,
+    Entry,
+    Refused,
+    new_token,
+    pack_files,
+    pack_outbox,
+    pack_partition,
+    unpack_files,
+    unpack_outbox,
+    unpack_partition,
+)
+
+_COMMIT = Path(__file__).with_name("commit.lua").read_text()
+
+
+def connect(url: str, timeout: float = 5.0) -> Redis:
+    """A client that never retries by itself: on the commit path only we know what may be sent twice."""
+    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=timeout, socket_connect_timeout=timeout)
+
+
+class RedisStore:
+    def __init__(self, redis: Redis, partitions: int, namespace: str = NAMESPACE) -> None:
+        self._redis: Any = redis
+        self._keys = [PartitionKeys.of(p, partitions, namespace) for p in range(partitions)]
+        self._commit = self._redis.register_script(_COMMIT)
+
+    async def acquire(self, partition: int) -> Acquired:
+        keys, token = self._keys[partition], new_token()
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(keys.meta, "token", token)
+            pipe.hget(keys.meta, "partition")
+            pipe.get(keys.ruleset)
+            pipe.zrange(keys.wakes, 0, 0, withscores=True)
+            _, blob, files, first = await pipe.execute()
+        held = unpack_partition(blob) if blob else Partition(partition)
+        return Acquired(token, held, unpack_files(files) if files else {}, int(first[0][1]) if first else NEVER)
+
+    async def load(self, partition: int, accounts: Iterable[str]) -> dict[str, AccountState]:
+        names = list(accounts)
+        if not names:
+            return {}
+        blobs = await self._redis.hmget(self._keys[partition].accounts, names)
+        return {name: states.unpack(blob) for name, blob in zip(names, blobs, strict=True) if blob is not None}
+
+    async def due(self, partition: int, until: int, limit: int) -> list[Due]:
+        wakes = self._keys[partition].wakes
+        found = await self._redis.zrange(wakes, "-inf", until, byscore=True, offset=0, num=limit, withscores=True)
+        return [(int(instant), account.decode()) for account, instant in found]
+
+    async def accounts_after(self, partition: int, account: str, limit: int) -> list[str]:
+        names = [name.decode() for name in await self._redis.hkeys(self._keys[partition].accounts)]
+        return sorted(name for name in names if name > account)[:limit]
+
+    async def commit(self, commit: Commit) -> Committed | Refused:
+        keys, arguments = self._written(commit)
+        status, number = await self._commit(keys=keys, args=arguments)
+        match status:
+            case b"OK" | b"REPEATED":
+                return Committed(int(float(number)) if number else NEVER, repeated=status == b"REPEATED")
+            case b"FENCED":
+                return Refused("fenced")
+            case _:
+                return Refused("moved", int(number))
+
+    async def outbox(self, partition: int, limit: int) -> list[Entry]:
+        found = await self._redis.xrange(self._keys[partition].outbox, count=limit)
+        return [Entry(id.decode(), unpack_outbox(fields[b"m"])) for id, fields in found]
+
+    async def trim(self, partition: int, id: str) -> None:
+        offset, _, n = id.partition("-")
+        await self._redis.xtrim(self._keys[partition].outbox, minid=f"{offset}-{int(n) + 1}", approximate=False)
+
+    async def members(self, partition: int, dimension: str, segment: str) -> set[str]:
+        found = await self._redis.smembers(self._keys[partition].members(dimension, segment))
+        return {account.decode() for account in found}
+
+    def _written(self, commit: Commit) -> tuple[list[str], list[Any]]:
+        """Keys and arguments in the layout that `commit.lua` documents."""
+        keys = self._keys[commit.partition.number]
+        set_, removed = _wakes(commit)
+        arguments: list[Any] = [
+            commit.token,
+            commit.expected,
+            commit.batch,
+            commit.partition.offset,
+            pack_partition(commit.partition),
+            b"" if commit.files is None else pack_files(commit.files),
+            pack_outbox(commit.outbox) if commit.outbox else b"",
+            len(commit.states),
+            len(set_) // 2,
+            len(removed),
+        ]
+        for account, state in commit.states.items():
+            arguments += (account, states.pack(state))
+        arguments += set_
+        arguments += removed
+        places = sorted(commit.joined.keys() | commit.left.keys())
+        for place in places:
+            joined, left = commit.joined.get(place, []), commit.left.get(place, [])
+            arguments += [len(joined), len(left), *joined, *left]
+        sets = [keys.members(*place) for place in places]
+        return [keys.meta, keys.accounts, keys.wakes, keys.outbox, keys.ruleset, *sets], arguments
+
+
+def _wakes(commit: Commit) -> tuple[list[Any], list[str]]:
+    set_: list[Any] = []
+    removed = []
+    for account, wake in commit.wakes.items():
+        if wake < NEVER:
+            set_ += (wake, account)
+        else:
+            removed.append(account)
+    return set_, removed

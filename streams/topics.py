@@ -1,0 +1,90 @@
+"""Every topic, and what must be true of it before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+CRM_UPDATES = "crm.updates"
+WEB_ACTIVITY = "web.activity"
+ACCOUNT_LOG = "account.log"
+CHANGES = "segment.changes"
+MEMBERSHIPS = "segment.memberships"
+LINKS = "identity.links"
+DEAD_LETTERS = "dead.letters"
+SOURCES = (CRM_UPDATES, WEB_ACTIVITY)
+
+FOREVER = {"retention.ms": "-1"}
+COMPACTED = {"cleanup.policy": "compact"}
+CONFIGS: dict[str, dict[str, str]] = {
+    CRM_UPDATES: {},
+    WEB_ACTIVITY: {},
+    ACCOUNT_LOG: FOREVER,
+    CHANGES: {},
+    MEMBERSHIPS: COMPACTED,
+    LINKS: COMPACTED,
+    DEAD_LETTERS: {},
+}
+# A change has its record's partition number: so these have as many partitions as the log.
+LIKE_THE_LOG = (ACCOUNT_LOG, CHANGES, MEMBERSHIPS)
+SOURCE_PARTITIONS = 4
+
+
+class TopicsError(Exception):
+    """The topics are not as they must be. The message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Names as they are on the broker: a prefix keeps several installations apart."""
+
+    prefix: str = ""
+
+    def __call__(self, role: str) -> str:
+        return f"{self.prefix}{role}"
+
+    def role(self, name: str) -> str:
+        return name.removeprefix(self.prefix)
+
+
+async def create(kafka: str, topics: Topics, partitions: int, replication: int) -> list[str]:
+    """Creates the topics that are missing and gives their names. Those that exist are left as they are."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    created = []
+    try:
+        for role, configs in CONFIGS.items():
+            count = partitions if role in LIKE_THE_LOG else SOURCE_PARTITIONS
+            new = NewTopic(topics(role), count, replication, topic_configs=configs)
+            response = await admin.create_topics([new])
+            for name, code, *_ in response.topic_errors:
+                error = for_code(code)
+                if code == 0:
+                    created.append(name)
+                elif error is not TopicAlreadyExistsError:
+                    raise TopicsError(f"cannot create topic {name}: {error.__name__}")
+    finally:
+        await admin.close()
+    return created
+
+
+async def check(kafka: str, topics: Topics, partitions: int) -> None:
+    """Refuses to go on when a topic is missing or the log is not cut as it was agreed."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        described = await admin.describe_topics([topics(role) for role in CONFIGS])
+    finally:
+        await admin.close()
+    found = {each["topic"]: len(each["partitions"]) for each in described if each["error_code"] == 0}
+    missing = [topics(role) for role in CONFIGS if topics(role) not in found]
+    if missing:
+        raise TopicsError(f"no topic {', '.join(missing)}: create the topics with `isotherm topics`")
+    for role in LIKE_THE_LOG:
+        if found[topics(role)] != partitions:
+            raise TopicsError(
+                f"{topics(role)} has {found[topics(role)]} partitions, ISOTHERM_PARTITIONS says {partitions}: "
+                "the number is frozen when the log is created; set it to what the topic has"
+            )

@@ -1,0 +1,83 @@
+"""A broker and a Redis for every test that asks: embedded, or those named in the environment.
+
+`ISOTHERM_TEST_KAFKA=host:port` and `ISOTHERM_TEST_REDIS=redis://…` name others (that Redis is emptied!). The
+servers live as long as the session. A test that uses one carries its mark, `kafka` or `redis`, by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import pytest
+from redis.asyncio import Redis
+
+from streams.embedded import Broker, NotInstalled, Startable, Valkey
+
+S = TypeVar("S", bound=Startable)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "redis: needs a Redis; also run against redis-server by make test-kafka")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "kafka" in fixtures:
+            item.add_marker("kafka")
+        if "redis_url" in fixtures:
+            item.add_marker("redis")
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A bootstrap address. Shared by all: name topics and groups with `topic_prefix`."""
+    if named := os.environ.get("ISOTHERM_TEST_KAFKA"):
+        yield named
+        return
+    with running(Broker(tmp_path_factory.mktemp("kafka"))) as broker:
+        yield broker.address
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis URL. Shared by all: take `redis` to have it empty."""
+    if named := os.environ.get("ISOTHERM_TEST_REDIS"):
+        yield named
+        return
+    with running(Valkey(tmp_path_factory.mktemp("redis"))) as valkey:
+        yield valkey.url
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client that returns bytes, on an empty Redis."""
+    async with Redis.from_url(redis_url, decode_responses=False) as client:
+        await client.flushall()
+        yield client
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """Begins names of topics, groups and transactions that no other test has, nor an earlier run."""
+    return f"t{secrets.token_hex(5)}."
+
+
+@contextmanager
+def running(server: S) -> Iterator[S]:
+    """The server, started; where its binary is missing, CI fails and a laptop skips."""
+    try:
+        server.start()
+    except NotInstalled as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,204 @@
+"""One contract, every store: what the fold relies on, in memory and in Valkey or Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rules.fold import Partition
+from rules.state import NEVER, AccountState, Standing
+from streams.keys import PartitionKeys, tag
+from streams.store.base import Acquired, Commit, Committed, Outbound, Refused, Store
+from streams.store.memory import MemoryStore
+from streams.store.redis import RedisStore
+
+PARTITIONS = 4
+
+
+@pytest.fixture(params=["memory", "redis"])
+def store(request: pytest.FixtureRequest, redis: Any) -> Store:
+    return MemoryStore() if request.param == "memory" else RedisStore(redis, PARTITIONS)
+
+
+def commit(acquired: Acquired, **given: Any) -> Commit:
+    """The next commit after `acquired`, one record further, named by what it holds."""
+    at = acquired.partition.offset
+    given.setdefault("partition", Partition(acquired.partition.number, offset=at + 1, log_time=7))
+    return Commit(acquired.token, at, given.pop("batch", f"batch-{at}"), **given)
+
+
+def hot(wake: int = NEVER) -> AccountState:
+    return AccountState(born=0, standings={"engagement": Standing(("hot",), 5, wake)}, wake=wake)
+
+
+async def test_a_new_partition_begins_at_zero(store: Store) -> None:
+    acquired = await store.acquire(2)
+    assert acquired.partition == Partition(2)
+    assert acquired.files == {}
+    assert acquired.next_wake == NEVER
+
+
+async def test_what_is_committed_is_found_again(store: Store) -> None:
+    first = await store.acquire(0)
+    done = await store.commit(
+        commit(
+            first,
+            states={"acme": hot(wake=900), "bolt": hot()},
+            wakes={"acme": 900},
+            joined={("engagement", "hot"): ["acme", "bolt"]},
+            files={"a.yaml": "ü: 1"},
+        )
+    )
+    assert done == Committed(next_wake=900)
+    assert await store.load(0, ["acme", "bolt", "nobody"]) == {"acme": hot(wake=900), "bolt": hot()}
+    again = await store.acquire(0)
+    assert again.partition == Partition(0, offset=1, log_time=7)
+    assert again.files == {"a.yaml": "ü: 1"}
+    assert again.next_wake == 900
+    assert again.token != first.token
+
+
+async def test_an_empty_load_asks_nothing(store: Store) -> None:
+    assert await store.load(0, []) == {}
+
+
+async def test_partitions_do_not_see_each_other(store: Store) -> None:
+    acquired = await store.acquire(0)
+    await store.commit(commit(acquired, states={"acme": hot()}))
+    assert await store.load(1, ["acme"]) == {}
+    assert (await store.acquire(1)).partition.offset == 0
+
+
+async def test_who_lost_the_partition_writes_nothing(store: Store) -> None:
+    old = await store.acquire(0)
+    await store.acquire(0)
+    assert await store.commit(commit(old, states={"acme": hot()})) == Refused("fenced")
+    assert await store.load(0, ["acme"]) == {}
+
+
+async def test_a_commit_for_another_position_writes_nothing(store: Store) -> None:
+    acquired = await store.acquire(0)
+    await store.commit(commit(acquired))
+    late = commit(acquired, states={"acme": hot()}, batch="another")
+    assert await store.commit(late) == Refused("moved", 1)
+    assert await store.load(0, ["acme"]) == {}
+
+
+async def test_a_repeated_commit_is_recognised_and_not_written_twice(store: Store) -> None:
+    acquired = await store.acquire(0)
+    once = commit(acquired, outbox=(Outbound("segment.changes", "acme", b"x"),), wakes={"acme": 5})
+    assert await store.commit(once) == Committed(5)
+    assert await store.commit(once) == Committed(5, repeated=True)
+    assert len(await store.outbox(0, 10)) == 1
+    assert (await store.acquire(0)).partition.offset == 1
+
+
+async def test_wakes_come_in_order_of_instant_then_account(store: Store) -> None:
+    acquired = await store.acquire(0)
+    wakes = {"b": 20, "a": 20, "é": 20, "z": 10, "later": 31}
+    await store.commit(commit(acquired, wakes=wakes))
+    assert await store.due(0, 30, 10) == [(10, "z"), (20, "a"), (20, "b"), (20, "é")]
+    assert await store.due(0, 30, 2) == [(10, "z"), (20, "a")]
+    assert await store.due(0, 9, 10) == []
+
+
+async def test_a_wake_moves_and_goes(store: Store) -> None:
+    await store.commit(commit(await store.acquire(0), wakes={"a": 10, "b": 20}))
+    done = await store.commit(commit(await store.acquire(0), wakes={"a": NEVER, "b": 25}))
+    assert done == Committed(25)
+    assert await store.due(0, 99, 10) == [(25, "b")]
+
+
+async def test_members_join_and_leave(store: Any) -> None:
+    await store.commit(commit(await store.acquire(0), joined={("size", "smb"): ["a", "b"]}))
+    await store.commit(
+        commit(await store.acquire(0), left={("size", "smb"): ["a"]}, joined={("size", "enterprise"): ["a"]})
+    )
+    assert await store.members(0, "size", "smb") == {"b"}
+    assert await store.members(0, "size", "enterprise") == {"a"}
+
+
+async def test_the_sweep_sees_accounts_in_order(store: Store) -> None:
+    states = dict.fromkeys(["c", "a", "b", "é"], hot())
+    await store.commit(commit(await store.acquire(0), states=states))
+    assert await store.accounts_after(0, "", 2) == ["a", "b"]
+    assert await store.accounts_after(0, "b", 10) == ["c", "é"]
+
+
+async def test_the_outbox_keeps_order_and_is_trimmed_by_id(store: Store) -> None:
+    for value in (b"one", None, b"three"):
+        message = Outbound("segment.memberships", "acme", value, (("h", b"1"),))
+        await store.commit(commit(await store.acquire(0), outbox=(message,)))
+    entries = await store.outbox(0, 10)
+    assert [entry.messages[0].value for entry in entries] == [b"one", None, b"three"]
+    assert entries[0].messages[0].headers == (("h", b"1"),)
+    await store.trim(0, entries[1].id)
+    await store.trim(0, entries[0].id)  # an old owner, late: nothing more is lost
+    assert [entry.id for entry in await store.outbox(0, 10)] == [entries[2].id]
+
+
+@pytest.mark.parametrize("count", [0, 1, 1_999, 2_000, 2_001, 9_001])
+async def test_batches_of_any_size_are_written_whole(store: Any, count: int) -> None:
+    accounts = [f"account-{i:05}" for i in range(count)]
+    states = dict.fromkeys(accounts, hot(wake=5))
+    first = commit(
+        await store.acquire(0),
+        states=states,
+        wakes=dict.fromkeys(accounts, 5),
+        joined={("engagement", "hot"): accounts, ("size", "smb"): accounts[:1]},
+    )
+    assert isinstance(await store.commit(first), Committed)
+    assert len(await store.load(0, accounts)) == count
+    assert len(await store.due(0, 5, count + 1)) == count
+    assert await store.members(0, "engagement", "hot") == set(accounts)
+    gone = commit(
+        await store.acquire(0), wakes=dict.fromkeys(accounts, NEVER), left={("engagement", "hot"): accounts}
+    )
+    assert await store.commit(gone) == Committed(NEVER)
+    assert await store.members(0, "engagement", "hot") == set()
+
+
+@pytest.mark.parametrize("fault", ["too few arguments", "too many arguments"])
+async def test_a_malformed_commit_writes_nothing(redis: Any, fault: str) -> None:
+    """Everything is checked before the first write: before equals after."""
+    store = RedisStore(redis, PARTITIONS)
+    acquired = await store.acquire(0)
+    await store.commit(commit(acquired, states={"acme": hot()}, joined={("a", "b"): ["acme"]}))
+    before = await _everything(redis)
+    keys, arguments = store._written(commit(await store.acquire(0), states={"bolt": hot()}, wakes={"bolt": 3}))
+    broken = arguments[:-1] if fault == "too few arguments" else [*arguments, "x"]
+    held = await redis.hget(keys[0], "token")
+    with pytest.raises(Exception, match="malformed"):
+        await store._commit(keys=keys, args=broken)
+    after = await _everything(redis)
+    before[keys[0].encode()][b"token"] = held  # `acquire` wrote it, the commit did not
+    assert after == before
+
+
+async def _everything(redis: Any) -> dict[bytes, Any]:
+    read: dict[bytes, Callable[[bytes], Any]] = {
+        b"hash": redis.hgetall,
+        b"set": redis.smembers,
+        b"string": redis.get,
+        b"zset": lambda key: redis.zrange(key, 0, -1, withscores=True),
+        b"stream": redis.xrange,
+    }
+    return {key: await read[await redis.type(key)](key) for key in await redis.keys("*")}
+
+
+def test_slots_of_partitions_are_evenly_spaced() -> None:
+    import binascii
+
+    for partitions in (1, 8, 64, 512):
+        slots = [binascii.crc_hqx(tag(p, partitions).encode(), 0) % 16384 for p in range(partitions)]
+        width = 16384 / partitions
+        assert all(p * width - 1 <= slot < (p + 1) * width + 1 for p, slot in enumerate(slots))
+        assert len({PartitionKeys.of(p, partitions).prefix for p in range(partitions)}) == partitions
+
+
+def test_a_commit_is_a_value() -> None:
+    """Frozen, so that a retry sends what was sent before."""
+    one = Commit("t", 0, "b", Partition(0))
+    assert replace(one) == one
