@@ -2,7 +2,8 @@
 
 Pure like `step`, and independent of how the log is cut into batches: what fires at which record follows from
 the log alone. A tick reaches accounts that no record names, so it is folded by itself (`runs` cuts there),
-after whoever calls has looked up which accounts are due.
+after whoever calls has looked up which accounts are due. A ruleset is folded by itself too, so that all changes
+of a run were decided, and are told, under the ruleset that is in force at its end.
 """
 
 from __future__ import annotations
@@ -68,10 +69,10 @@ class Folded:
 
 
 def runs(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    """`records` cut so that each tick stands alone."""
+    """`records` cut so that each tick and each ruleset stands alone."""
     start = 0
     for i, record in enumerate(records):
-        if isinstance(record, Tick):
+        if isinstance(record, Tick | RulesetRecord):
             if i > start:
                 yield records[start:i]
             yield records[i : i + 1]

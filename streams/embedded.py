@@ -39,6 +39,7 @@ from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
+from urllib.parse import quote
 
 Waits: TypeAlias = Generator[None, None, None]
 
@@ -240,7 +241,7 @@ class Valkey(Server):
 
     @property
     def url(self) -> str:
-        return f"unix://{self._socket}"
+        return f"unix://{quote(str(self._socket))}"
 
     def command(self) -> list[str]:
         return [

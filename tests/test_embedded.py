@@ -166,13 +166,19 @@ async def test_a_group_reads_what_was_produced_to_explicit_partitions(kafka: str
         bootstrap_servers=kafka,
         group_id=f"{topic_prefix}group",
         auto_offset_reset="earliest",
-        session_timeout_ms=6000,
+        session_timeout_ms=1000,
+        heartbeat_interval_ms=300,
     ) as consumer:
         got = [await consumer.getone() for _ in sent]
         await consumer.commit()
         assert await consumer.committed(TopicPartition(topic, 2)) == 5
     assert sorted((m.partition, m.value) for m in got) == sent
     assert {(m.key, tuple(m.headers)) for m in got} == {(b"k", (("h", b"1"),))}
+
+
+async def test_a_data_directory_of_any_name_will_do(tmp_path: Path) -> None:
+    async with Valkey(tmp_path / "100% ours #1?") as valkey, Redis.from_url(valkey.url) as redis:
+        assert await redis.ping()
 
 
 async def test_a_redis_round_trip(redis: Redis) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from rules.fold import Partition
 from rules.state import NEVER, AccountState, Standing
 from streams.keys import PartitionKeys, tag

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+
 from rules import state as states
 from rules.records import Activity, Contact, Delete, Facts, Record, RulesetRecord, Tick, encode_record
 from streams.pipeline import Owned, fold_batch

@@ -65,7 +65,7 @@ def download() -> None:
     try:
         subprocess.run([*MAVEN, f"-DoutputDirectory={JARS}"], check=True, timeout=MAVEN_WITHIN)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise Unobtainable(f"Maven failed: {error}") from error
+        raise Unobtainable("Maven could not get its jars (its own words stand above)") from error
     shutil.copy(POM, JARS)
 
 

@@ -26,7 +26,12 @@ class Naive:
     """Understands facts (no vocabularies), counts, seen, quiet, scores, contacts, all, any, not."""
 
     def __init__(self, files: dict[str, str]) -> None:
-        self.declared: dict[str, dict[str, Any]] = {"facts": {}, "contact_facts": {}, "activities": {}, "scores": {}}
+        self.declared: dict[str, dict[str, Any]] = {
+            "facts": {},
+            "contact_facts": {},
+            "activities": {},
+            "scores": {},
+        }
         self.dimensions: list[dict[str, Any]] = []
         for text in files.values():
             for document in yaml.safe_load_all(text):
@@ -117,7 +122,9 @@ class Seen:
         return {each["dimension"]: self._answer(each, now) for each in self.rules.dimensions}
 
     def _answer(self, dimension: dict[str, Any], now: int) -> tuple[str, ...]:
-        verdicts = [(s["segment"], True if "otherwise" in s else self.holds(s["when"], now)) for s in dimension["segments"]]
+        verdicts = [
+            (s["segment"], True if "otherwise" in s else self.holds(s["when"], now)) for s in dimension["segments"]
+        ]
         if dimension.get("kind") == "set":
             return tuple(name for name, verdict in verdicts if verdict is True)
         for name, verdict in verdicts:
@@ -150,7 +157,10 @@ class Seen:
         return self._contacts(c)
 
     def _count(self, name: str, where: dict[str, Any], window: int, now: int) -> int:
-        return sum(now - window < at <= now and self._is(activity, props, name, where) for at, activity, props in self.activities)
+        return sum(
+            now - window < at <= now and self._is(activity, props, name, where)
+            for at, activity, props in self.activities
+        )
 
     def score(self, name: str, now: int) -> float:
         """The sum of weight times two to the minus (age over half-life), largest error last place."""
@@ -175,7 +185,10 @@ class Seen:
 
     def _is(self, activity: str, props: dict[str, Any], name: str, where: dict[str, Any]) -> bool:
         """Is it one of `name` that passes `where`? An alias asks its own filters too."""
-        if not all(self._compare(props.get(prop), c if isinstance(c, dict) else {"is": c}) is True for prop, c in where.items()):
+        if not all(
+            self._compare(props.get(prop), c if isinstance(c, dict) else {"is": c}) is True
+            for prop, c in where.items()
+        ):
             return False
         if name in ("any", activity) and "of" not in self.rules.declared["activities"].get(name, {}):
             return True
@@ -184,7 +197,14 @@ class Seen:
 
     def _contacts(self, c: dict[str, Any]) -> Verdict:
         verdicts = [
-            _all([self._compare(facts.get(name), comparison if isinstance(comparison, dict) else {"is": comparison}) for name, comparison in c["where"].items()])
+            _all(
+                [
+                    self._compare(
+                        facts.get(name), comparison if isinstance(comparison, dict) else {"is": comparison}
+                    )
+                    for name, comparison in c["where"].items()
+                ]
+            )
             for facts in self.contacts.values()
         ]
         if not verdicts:

@@ -126,9 +126,7 @@ class Account:
         props = more.pop("props", {})
         for each in [at] if isinstance(at, int) else at:
             when = each or self.now
-            self.feed(
-                Activity(account=ACME, name=name, at=when, received=arriving or when, props=props, **more)
-            )
+            self.feed(Activity(account=ACME, name=name, at=when, received=arriving or when, props=props, **more))
         return self
 
     def learns(self, at: int = 0, arriving: int = 0, clear: Iterable[str] = (), **facts: Any) -> Account:

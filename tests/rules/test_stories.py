@@ -33,8 +33,8 @@ from story import (
 from rules import operators
 from rules.changes import cloud_event, memberships
 from rules.engine import FACTS_KEPT, Kind, Outcome, step
-from rules.fold import Partition, fold
-from rules.records import Activity, Contact, Facts, Record, RulesetRecord, decode_record
+from rules.fold import Partition, fold, runs
+from rules.records import Activity, Contact, Facts, Record, RulesetRecord, Tick, decode_record
 from rules.replay import Replay
 from rules.ruleset import NO_RULES, InForce
 from rules.state import NEVER, SEEN_KEPT, AccountState, pack
@@ -170,7 +170,16 @@ def test_a_repeat_publishes_nothing_and_restarts_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("raw", "kept"),
-    [("1,200", 1200), (" 350 ", 350), ("12.5", 12.5), (7, 7), ("many", 300), ("1,20", 300), (True, 300), (["3"], 300)],
+    [
+        ("1,200", 1200),
+        (" 350 ", 350),
+        ("12.5", 12.5),
+        (7, 7),
+        ("many", 300),
+        ("1,20", 300),
+        (True, 300),
+        (["3"], 300),
+    ],
 )
 def test_a_value_is_coerced_once_or_refused_and_the_fact_stays(raw: Any, kept: float) -> None:
     account = given_when("{fact: employees, at_least: 200}").learns(at=MON, employees=300)
@@ -182,7 +191,9 @@ def test_a_value_is_coerced_once_or_refused_and_the_fact_stays(raw: Any, kept: f
 
 
 def test_refused_values_are_counted_by_source() -> None:
-    record = Facts(account=ACME, at=MON, received=MON, source="crm", set={"employees": "many", "customer": "maybe"})
+    record = Facts(
+        account=ACME, at=MON, received=MON, source="crm", set={"employees": "many", "customer": "maybe"}
+    )
     folded = fold(Partition(0), InForce().switch(ruleset(THREE_VISITS), -1, 0), [record], {}, _no_rules)
     assert folded.counts["refused", "crm"] == 2
     assert folded.counts[Outcome.APPLIED, "crm"] == 1
@@ -258,7 +269,9 @@ def test_downtime_fires_overdue_changes_once_in_order_at_their_instants() -> Non
 
 
 def test_where_filters_what_counts() -> None:
-    account = given_when("{count: page, where: {path: {starts: /pricing}, seconds: {above: 5}}, at_least: 1, within: 7d}")
+    account = given_when(
+        "{count: page, where: {path: {starts: /pricing}, seconds: {above: 5}}, at_least: 1, within: 7d}"
+    )
     for props in ({}, {"path": "/pricing"}, {"path": "/pricing", "seconds": 5}, {"path": "/", "seconds": 9}):
         assert account.sees("page", props=props).segment() == NO, props
     assert account.sees("page", props={"path": "/pricing/eu", "seconds": 6}).segment() == YES
@@ -413,7 +426,11 @@ def test_an_activity_may_match_several_signals() -> None:
 
 # -- three values -------------------------------------------------------------------------------------------
 
-_VALUES = {YES: "{fact: country, is: DE}", NO: "{fact: country, is: AT}", UNKNOWN: "{fact: employees, at_least: 1}"}
+_VALUES = {
+    YES: "{fact: country, is: DE}",
+    NO: "{fact: country, is: AT}",
+    UNKNOWN: "{fact: employees, at_least: 1}",
+}
 _RANK = {NO: 0, UNKNOWN: 1, YES: 2}
 
 
@@ -434,7 +451,9 @@ def test_not_in_three_values(value: str, negated: str) -> None:
 
 
 def test_parts_that_flip_at_different_times_flip_the_whole_exactly() -> None:
-    account = given_when("{any: [{seen: visit, within: 1d}, {all: [{seen: page, within: 3d}, {quiet: visit, for: 2d}]}]}")
+    account = given_when(
+        "{any: [{seen: visit, within: 1d}, {all: [{seen: page, within: 3d}, {quiet: visit, for: 2d}]}]}"
+    )
     account.sees("visit", at=MON).sees("page", at=MON).until(SUN)
     assert account.changes == [
         moved("answer", YES, NO, TUE, "time"),  # the visit is a day old
@@ -516,7 +535,9 @@ def test_stop_says_unclassified_at_the_first_unknown_rung_above_the_first_true_o
     account = given(LADDER.format("stop")).learns(country="DE")
     assert account.segment("size") == UNKNOWN
     assert account.learns(employees=5).segment("size") == "german"
-    assert account.learns(employees=300, clear=["country"]).segment("size") == "big"  # unknown below does not matter
+    assert (
+        account.learns(employees=300, clear=["country"]).segment("size") == "big"
+    )  # unknown below does not matter
     assert account.learns(employees=5).segment("size") == UNKNOWN
 
 
@@ -631,7 +652,14 @@ def test_a_redelivered_position_is_dropped_once_for_the_whole_partition() -> Non
     records: list[Record] = [
         Activity(account=account, name="visit", at=MON, received=MON, source="web", via=via, offset=i)
         for i, (account, via) in enumerate(
-            [("a", (0, 5, 0)), ("b", (0, 5, 1)), ("a", (0, 5, 1)), ("c", (0, 4, 9)), ("a", (1, 2, 0)), ("a", (0, 6, 0))]
+            [
+                ("a", (0, 5, 0)),
+                ("b", (0, 5, 1)),
+                ("a", (0, 5, 1)),
+                ("c", (0, 4, 9)),
+                ("a", (1, 2, 0)),
+                ("a", (0, 6, 0)),
+            ]
         )
     ]
     folded = fold(Partition(0), InForce().switch(ruleset(THREE_VISITS), -1, 0), records, {}, _no_rules)
@@ -712,7 +740,9 @@ def test_a_threshold_above_what_was_kept_is_unknown_until_filled() -> None:
     assert account.until(MON + 7 + WEEK - MS).segment() == UNKNOWN  # the newest that was dropped is number 7
     assert account.until(MON + 7 + WEEK).segment() == NO
     account = given(THREE_VISITS).sees("visit", at=range(MON, MON + 40))
-    account.gets_rules(question("{count: visit, at_least: 36, within: 7d}"), at=TUE).sees("visit", at=range(TUE, TUE + 4))
+    account.gets_rules(question("{count: visit, at_least: 36, within: 7d}"), at=TUE).sees(
+        "visit", at=range(TUE, TUE + 4)
+    )
     assert account.segment() == YES
 
 
@@ -738,20 +768,17 @@ def test_an_account_older_than_all_rules_does_not_know_what_it_missed() -> None:
     """Once its first activity under the rules began the measure as if nothing had happened before."""
     account = Account(NO_RULES).sees("page", at=[MON, MON + HOUR])
     assert account.told == []
-    account.replay.partition = _with_sweep_far_ahead(account)
     rules = InForce().switch(ruleset(question("{count: page, at_least: 2, within: 2d}")), 10, TUE)
     record = Activity(account=ACME, name="page", at=TUE + HOUR, received=TUE + HOUR, offset=11)
     done = step(account.state, record, TUE + HOUR, rules)
     assert done.state.standings["answer"].answer == (UNKNOWN,)
 
 
-def _with_sweep_far_ahead(account: Account) -> Partition:
-    return account.replay.partition
-
-
 def test_what_came_too_late_is_unknown_to_a_rule_that_looks_further_back() -> None:
     """Once an activity that arrived too late for a rule was false, not unknown, to a longer one."""
-    account = given_when("{seen: visit, within: 2d}").learns(at=MON, name="Acme").sees("visit", at=MON, arriving=THU)
+    account = (
+        given_when("{seen: visit, within: 2d}").learns(at=MON, name="Acme").sees("visit", at=MON, arriving=THU)
+    )
     assert account.segment() == NO
     account.gets_rules(question("{seen: visit, within: 7d}"), at=FRI)
     assert account.segment() == UNKNOWN
@@ -793,9 +820,20 @@ def test_the_same_rules_again_change_nothing() -> None:
 
 
 def test_a_deleted_account_is_not_brought_back_by_new_rules() -> None:
-    account = given(THREE_VISITS).sees("visit", at=MON).is_deleted(at=TUE).gets_rules(LADDER.format("stop"), at=WED)
+    account = (
+        given(THREE_VISITS).sees("visit", at=MON).is_deleted(at=TUE).gets_rules(LADDER.format("stop"), at=WED)
+    )
     assert len(account.told) == 2
     assert account.is_restored(at=THU).told[-1].memberships["size"].answer == (UNKNOWN,)
+
+
+def test_changes_around_new_rules_are_told_under_the_rules_they_were_decided_by() -> None:
+    """Once a batch in which the rules changed was told under the last ones: other bytes for another cut."""
+    visits: list[Record] = [Activity(account="a", name="visit", at=MON, received=MON)]
+    files = ruleset(question("{seen: visit, within: 7d}")).files
+    log = [*visits, RulesetRecord(received=MON, hash="", files=files), *visits, Tick(received=MON), *visits]
+    assert [len(run) for run in runs(log)] == [1, 1, 1, 1, 1]
+    assert [len(run) for run in runs([*visits, *visits, *log[1:2]])] == [2, 1]
 
 
 # -- the shipped rules --------------------------------------------------------------------------------------
@@ -811,7 +849,10 @@ def test_shipped_three_pricing_views_in_a_week_are_hot_then_warm_then_cold() -> 
     account = _views(given_shipped(), MON, MON + HOUR, TUE)
     assert account.changes == [moved("engagement", "warm", "hot", TUE)]
     account.until(MON + 60 * DAY)
-    assert [(each.before, each.after) for each in account.changes[1:]] == [(("hot",), ("warm",)), (("warm",), ("cold",))]
+    assert [(each.before, each.after) for each in account.changes[1:]] == [
+        (("hot",), ("warm",)),
+        (("warm",), ("cold",)),
+    ]
     assert account.changes[1].at == MON + WEEK
 
 
@@ -827,7 +868,9 @@ def test_shipped_five_of_anything_in_a_month_are_warm() -> None:
     assert account.segment("engagement") == "cold"
     account.sees("report_exported", at=FRI)
     assert account.changes == [moved("engagement", "cold", "warm", FRI)]
-    assert account.until(MON + 30 * DAY).changes[1:] == [moved("engagement", "warm", "cold", MON + 30 * DAY, "time")]
+    assert account.until(MON + 30 * DAY).changes[1:] == [
+        moved("engagement", "warm", "cold", MON + 30 * DAY, "time")
+    ]
 
 
 def test_shipped_an_account_is_dead_when_every_contact_is() -> None:

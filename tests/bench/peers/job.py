@@ -5,9 +5,10 @@ a small typed view of the record (what it does not name is skipped by the decode
 lists and numbers that every library can store, and a score that decays from the newest contribution.
 `received` never falls within the topic, so `now` is the event's own.
 
-The peers answer when an event arrives and only then: none of them has a timer per key that is exact
-and survives a restart, so an account that falls silent keeps its segment. Leaving at the instant a
-window closes is work that they are spared.
+Exits by time alone are out of scope: the peers answer when an event arrives and only then, so an
+account that falls silent keeps its segment. Faust and Quix Streams have no timer per key; Bytewax's
+goes by the machine's clock, which a replay of a month cannot be timed by. Leaving at the instant a
+window closes is work that all of them are spared.
 
 Choices that all of them share are made in the peers' favour: an event that changed neither state nor
 segment is not written back, and values cross the libraries as bytes for msgspec to decode.

@@ -1,0 +1,54 @@
+"""Where the demo's alerts arrive: a webhook on this machine that takes what Slack would take."""
+
+from __future__ import annotations
+
+import html
+import json
+import secrets
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+
+class Receiver:
+    """An HTTP server on a free port of the loopback; each alert's text is handed on once, as it was delivered."""
+
+    def __init__(self, arrived: Callable[[str], None]) -> None:
+        self._arrived = arrived
+        self._path = f"/services/{secrets.token_urlsafe(12)}"
+        self._seen: set[str] = set()
+        self._port = 0
+        app = web.Application()
+        app.router.add_post(self._path, self._take)
+        self._runner = web.AppRunner(app, access_log=None)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}{self._path}"
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self._port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._runner.cleanup()
+
+    async def _take(self, request: web.Request) -> web.Response:
+        try:
+            text = str((await request.json())["text"])
+        except (json.JSONDecodeError, KeyError, TypeError):
+            return web.Response(status=400, text="invalid_payload")
+        if self._is_new(request.headers.get("Idempotency-Key", "")):
+            self._arrived(html.unescape(text))
+        return web.Response(text="ok")
+
+    def _is_new(self, key: str) -> bool:
+        new = not key or key not in self._seen
+        self._seen.add(key)
+        return new
