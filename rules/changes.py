@@ -8,6 +8,7 @@ whatever is delivered twice.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -24,7 +25,14 @@ _INSTANTS = ("at", "until")
 
 def iso(instant: int) -> str:
     """UTC with milliseconds, `2026-03-02T09:15:00.111Z`."""
-    return (_EPOCH + timedelta(milliseconds=instant)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, ms = divmod(instant, 1000)
+    days, second = divmod(seconds, 86_400)
+    return f"{_date(days)}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}.{ms:03}Z"
+
+
+@lru_cache(4096)
+def _date(days: int) -> str:
+    return (_EPOCH + timedelta(days=days)).date().isoformat()
 
 
 def change_id(partition: int, out: Outgoing) -> str:

@@ -61,10 +61,13 @@ def all_of(parts: list[Condition]) -> Condition:
             if verdict is False:
                 if holds == NEVER:
                     return FALSE
-                false_until = max(false_until, holds)
+                if holds > false_until:
+                    false_until = holds
             else:
-                unknown = unknown or verdict is None
-                until = min(until, holds)
+                if verdict is None:
+                    unknown = True
+                if holds < until:
+                    until = holds
         if false_until >= 0:
             return False, false_until
         return (None if unknown else True), until
@@ -82,10 +85,13 @@ def any_of(parts: list[Condition]) -> Condition:
             if verdict is True:
                 if holds == NEVER:
                     return TRUE
-                true_until = max(true_until, holds)
+                if holds > true_until:
+                    true_until = holds
             else:
-                unknown = unknown or verdict is None
-                until = min(until, holds)
+                if verdict is None:
+                    unknown = True
+                if holds < until:
+                    until = holds
         if true_until >= 0:
             return True, true_until
         return (None if unknown else False), until
@@ -157,6 +163,8 @@ def contacts(which: str, matches: Callable[[dict[str, Any]], Verdict], words: st
     """All, any or none of the account's contacts match; over no contacts it is unknown."""
 
     def verdicts(state: AccountState) -> list[Verdict]:
+        if not state.contacts:
+            return []
         return [matches(facts) for facts in state.contacts.values() if "gone" not in facts]
 
     def combine(each: list[Verdict]) -> Verdict:
@@ -186,8 +194,11 @@ def contacts(which: str, matches: Callable[[dict[str, Any]], Verdict], words: st
 def count_at_least(measure: str, label: str, k: int, window: int) -> Condition:
     """At least k of the activity in the window `(now - window, now]`."""
 
+    ring_decide = measures.ring_decide
+
     def decide(state: AccountState, now: int) -> Decision:
-        return measures.ring_decide(state.measures.get(measure, NO_RING), k, window, now)
+        ring = state.measures.get(measure)
+        return FALSE if ring is None else ring_decide(ring, k, window, now)
 
     needs = f"needs {k}" if k > 1 else "needs one"
 

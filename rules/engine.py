@@ -13,9 +13,10 @@ It takes no clock and keeps nothing: the state given is not touched, and the sam
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import assert_never
+
+import msgspec
 
 from rules.conditions import CONTACTS, Told
 from rules.records import AccountRecord, Activity, Contact, Delete, Facts, FactValue, Origin, Restore
@@ -51,6 +52,9 @@ class Outcome(StrEnum):
     LATE = "late"  # outside every window that asks for it
 
 
+APPLIED = Outcome.APPLIED  # a plain global: looking a member up in its class costs more than using it
+
+
 class Kind(StrEnum):
     MOVED = "segment.moved"
     ENTERED = "segment.entered"
@@ -58,8 +62,8 @@ class Kind(StrEnum):
     STATE = "account.state"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+# Structs, not dataclasses: a step is made for every record, and a frozen dataclass costs a microsecond.
+class Change(msgspec.Struct, frozen=True, gc=False):
     """An account moved within a dimension; for `account.state`, where it stands in all of them."""
 
     kind: Kind
@@ -79,20 +83,18 @@ class Change:
     action: str = ""
     provisional: bool = False
     deleted: bool = False
-    memberships: dict[str, Standing] = field(default_factory=dict)
+    memberships: dict[str, Standing] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, gc=False):
     state: AccountState
     changes: tuple[Change, ...] = ()
-    outcome: Outcome = Outcome.APPLIED
+    outcome: Outcome = APPLIED
     refused: tuple[str, ...] = ()  # facts whose value could not be what they are declared to be
     early: int = 0  # ms by which the record's `at` lay in the future
 
 
-@dataclass(slots=True)
-class _Work:
+class _Work(msgspec.Struct, gc=False):
     """A step under way."""
 
     state: AccountState
@@ -100,11 +102,11 @@ class _Work:
     log_time: int
     account: str
     origin: Origin = "live"
-    changes: list[Change] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
+    changes: list[Change] = []
+    refused: list[str] = []
     early: int = 0
 
-    def done(self, outcome: Outcome = Outcome.APPLIED) -> Step:
+    def done(self, outcome: Outcome = APPLIED) -> Step:
         return Step(self.state, tuple(self.changes), outcome, tuple(self.refused), self.early)
 
 
@@ -199,22 +201,25 @@ def _first_look(work: _Work) -> None:
 
 def _evaluate(work: _Work, dimensions: tuple[int, ...], now: int, cause: Cause) -> None:
     state, ruleset = work.state, work.rules.ruleset
-    standings = dict(state.standings)
-    state.standings = standings
+    current = state.standings
+    fresh: dict[str, Standing] = {}
     moved: list[tuple[Dimension, Answer]] = []
     for i in dimensions:
         dimension = ruleset.dimensions[i]
-        before = standings.get(dimension.name)
+        before = current.get(dimension.name)
         answer, wake = dimension.decide(state, now)
-        if before is not None and before.answer == answer:
-            if before.wake != wake:
-                standings[dimension.name] = Standing(answer, before.since, wake)
-        else:
-            standings[dimension.name] = Standing(answer, now, wake)
-            was = before.answer if before is not None else ()
-            if was != answer:
-                moved.append((dimension, was))
-    _set_wake(state)
+        if before is None:
+            fresh[dimension.name] = Standing(answer, now, wake)
+            if answer:
+                moved.append((dimension, ()))
+        elif before.answer != answer:
+            fresh[dimension.name] = Standing(answer, now, wake)
+            moved.append((dimension, before.answer))
+        elif before.wake != wake:
+            fresh[dimension.name] = Standing(answer, before.since, wake)
+    if fresh:
+        state.standings = {**current, **fresh}
+        _set_wake(state)
     for dimension, was in moved:
         _announce(work, dimension, was, now, cause)
 
@@ -222,7 +227,8 @@ def _evaluate(work: _Work, dimensions: tuple[int, ...], now: int, cause: Cause) 
 def _set_wake(state: AccountState) -> None:
     wake = NEVER
     for standing in state.standings.values():
-        wake = min(wake, standing.wake)
+        if standing.wake < wake:
+            wake = standing.wake
     state.wake = wake
 
 

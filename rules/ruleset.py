@@ -107,7 +107,8 @@ def ladder(
         until = NEVER
         for check, answer in rungs:
             verdict, holds = check(state, now)
-            until = min(until, holds)
+            if holds < until:
+                until = holds
             if verdict is True:
                 return answer, until
             if verdict is None and not skips_unknown:

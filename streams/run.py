@@ -7,7 +7,7 @@ import sys
 
 import faust
 
-from streams.app import build, set_up_logging
+from streams.application import build, set_up_logging
 from streams.settings import Settings
 
 

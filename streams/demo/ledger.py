@@ -37,7 +37,7 @@ class Change:
 
     @property
     def who(self) -> str:
-        return self.data["name"] or self.data["account"]
+        return str(self.data["name"] or self.data["account"])
 
     @property
     def is_state(self) -> bool:
@@ -63,7 +63,7 @@ class Change:
 
 class Alert(NamedTuple):
     text: str
-    arrived: int  # UTC ms
+    change: str  # id of the change it tells of
 
 
 class Hot(NamedTuple):
@@ -98,9 +98,15 @@ class Latency:
             if sent is not None:
                 self.samples.append(read - sent)
                 del self._read[position]
-        for sightings in (self._sent, self._caused, self._read):
-            for key in list(sightings)[: len(sightings) - SIGHTINGS_KEPT]:  # type: ignore[call-overload]
-                del sightings[key]  # type: ignore[attr-defined]
+        _forget(self._sent)
+        _forget(self._caused)
+        _forget(self._read)
+
+
+def _forget(sightings: dict[Any, Any]) -> None:
+    """Drops the oldest beyond what is kept."""
+    for key in list(sightings)[: max(0, len(sightings) - SIGHTINGS_KEPT)]:
+        del sightings[key]
 
 
 @dataclass
@@ -109,6 +115,7 @@ class Ledger:
 
     on_news: Callable[[Change | Alert], None] = lambda news: None
     loading: bool = True  # the past is being read in
+    warning: str = ""  # what the watcher should do something about
     messages: int = 0
     folded: int = 0
     changes: int = 0
@@ -122,6 +129,7 @@ class Ledger:
     cooled: list[int] = field(default_factory=list)  # ms from the instant to reading, of accounts that time cooled
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # dimension -> segment -> accounts
     hottest: list[Hot] = field(default_factory=list)  # the next to cool first
+    _old: set[str] = field(default_factory=set)  # ids of the changes that loading the past made
 
     def read_change(self, change: Change) -> None:
         self.changes += 1
@@ -129,14 +137,18 @@ class Ledger:
         position = change.data["position"]
         if change.data["cause"] == "data" and not self.loading:
             self.latency.read((position["partition"], position["offset"]), change.read)
+        if self.loading:
+            self._old.add(change.event["id"])
         if not change.is_state or not self.loading:
             self.news.appendleft(change)
             self.on_news(change)
 
     def take_alert(self, alert: Alert) -> None:
+        """Alerts come a moment after their change: those of the past are no news, whenever they come."""
         self.alerts += 1
         self.alerted.appendleft(alert)
-        self.on_news(alert)
+        if alert.change not in self._old:
+            self.on_news(alert)
 
     def moved(self, direction: Direction, cause: Cause | None = None, *, loading: bool | None = None) -> int:
         """Moves into or out of hot, of that cause and that phase if they are given."""

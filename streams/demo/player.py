@@ -58,9 +58,7 @@ class Player:
 
     async def _send(self, message: Message) -> None:
         at = self._clock()
-        acknowledged = await self._producer.send(
-            message.topic, message.value, key=message.key, timestamp_ms=at
-        )
+        acknowledged = await self._producer.send(message.topic, message.value, key=message.key, timestamp_ms=at)
         self._ledger.messages += 1
         acknowledged.add_done_callback(partial(self._note, at))
 

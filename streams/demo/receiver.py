@@ -11,11 +11,13 @@ from typing import Self
 
 from aiohttp import web
 
+from streams.demo.ledger import Alert
+
 
 class Receiver:
     """An HTTP server on a free port of the loopback; each alert's text is handed on once, as it was delivered."""
 
-    def __init__(self, arrived: Callable[[str], None]) -> None:
+    def __init__(self, arrived: Callable[[Alert], None]) -> None:
         self._arrived = arrived
         self._path = f"/services/{secrets.token_urlsafe(12)}"
         self._seen: set[str] = set()
@@ -44,11 +46,8 @@ class Receiver:
             text = str((await request.json())["text"])
         except (json.JSONDecodeError, KeyError, TypeError):
             return web.Response(status=400, text="invalid_payload")
-        if self._is_new(request.headers.get("Idempotency-Key", "")):
-            self._arrived(html.unescape(text))
+        change = request.headers.get("Idempotency-Key", "")
+        if not change or change not in self._seen:
+            self._seen.add(change)
+            self._arrived(Alert(html.unescape(text), change))
         return web.Response(text="ok")
-
-    def _is_new(self, key: str) -> bool:
-        new = not key or key not in self._seen
-        self._seen.add(key)
-        return new

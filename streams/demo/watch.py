@@ -48,9 +48,11 @@ class Watch:
 
     async def follow(self) -> None:
         """Reads the three topics from their beginning, for ever."""
-        partitions = [
-            TopicPartition(topic, p) for topic in self._take for p in await self._partitions_of(topic)
-        ]
+        settings = self._settings
+        counts = dict.fromkeys(self._take, settings.partitions) | {
+            settings.topics(DEAD_LETTERS): SOURCE_PARTITIONS
+        }
+        partitions = [TopicPartition(topic, p) for topic, count in counts.items() for p in range(count)]
         self._consumer.assign(partitions)
         await self._consumer.seek_to_beginning(*partitions)
         while True:
@@ -59,13 +61,6 @@ class Watch:
             for tp, messages in batches.items():
                 for message in messages:
                     self._take[tp.topic](message, now)
-
-    async def _partitions_of(self, topic: str) -> list[int]:
-        found = self._consumer.partitions_for_topic(topic)
-        while not found:
-            await self._consumer._client.force_metadata_update()
-            found = self._consumer.partitions_for_topic(topic)
-        return sorted(found)
 
     def _log(self, message: Any, now: int) -> None:
         record = decode_record(message.value)

@@ -36,27 +36,32 @@ class Worker(Server):
         self._settings = settings
         self._environment = environment.absolute()
         self._looked = 0.0
+        self._owns = False
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "streams.demo.worker", str(self._environment)]
 
     def answers(self) -> bool:
-        if time.monotonic() - self._looked < LOOK_EVERY_S:
-            return False
-        self._looked = time.monotonic()
-        try:
-            with Redis.from_url(self._settings.redis, socket_timeout=0.5) as redis:
-                owned = self._owned_keys()
-                return bool(redis.exists(*owned) == len(owned))
-        except RedisError:
-            return False
+        """Asked every few milliseconds, looks now and then."""
+        if not self._owns and time.monotonic() - self._looked > LOOK_EVERY_S:
+            self._looked = time.monotonic()
+            self._owns = self._owns_every_partition()
+        return self._owns
 
     @property
     def runs(self) -> bool:
         return not self._exited()
 
+    def _owns_every_partition(self) -> bool:
+        """True once each partition's key stands in Redis: taking a partition over writes it."""
+        owned = self._owned_keys()
+        try:
+            with Redis.from_url(self._settings.redis, socket_timeout=0.5) as redis:
+                return bool(redis.exists(*owned) == len(owned))
+        except RedisError:
+            return False
+
     def _owned_keys(self) -> list[str]:
-        """Redis keys that exist from the moment on at which each partition has an owner."""
         settings = self._settings
         log = [
             PartitionKeys.of(p, settings.partitions, settings.namespace).meta for p in range(settings.partitions)

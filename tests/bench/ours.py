@@ -17,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-from streams.app import set_up_logging
+from streams.application import set_up_logging
 from streams.clock import RedisClock
 from streams.fold import Fold
 from streams.producer import Producer
@@ -96,6 +96,12 @@ def main() -> None:
     parser.add_argument("--profile", default="")
     arguments = parser.parse_args()
     set_up_logging("WARNING")
+    import gc, os
+
+    if os.environ.get("GCT"):
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 100)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if arguments.profile:
             import cProfile

@@ -468,8 +468,9 @@ def test_stays_until_is_when_it_changes_if_nothing_happens(files: dict[str, str]
     ruleset = compile_files(files)
     replay = Replay(ruleset)
     for record in fresh(log):
-        told = [out for out in replay.feed(record) if out.offset == replay.partition.offset - 1]
-        _as_promised(ruleset, told, alone(ruleset, replay))
+        told = list(replay.feed(record))
+        last = replay.partition.offset - 1
+        _as_promised(ruleset, [out for out in told if out.offset == last], alone(ruleset, replay))
 
 
 def alone(ruleset: Ruleset, replay: Replay) -> list[Outgoing]:

@@ -152,12 +152,3 @@ def set_up_logging(level: str = "INFO") -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-
-
-def __getattr__(name: str) -> Any:
-    """`app` is built when it is asked for: importing this module reads no setting and opens nothing."""
-    if name == "app":
-        built = build(Settings())
-        globals()["app"] = built
-        return built
-    raise AttributeError(name)

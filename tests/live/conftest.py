@@ -1,0 +1,162 @@
+"""A worker, a receiver of alerts and a client, as separate processes would have them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiokafka import AIOKafkaProducer
+
+from streams import topics
+from streams.inspect import follow_changes
+from streams.settings import Settings
+
+PARTITIONS = 2
+TIMEOUT_S = 60
+
+
+@dataclass
+class Receiver:
+    """A real HTTP endpoint that keeps what it is sent; the first `failing` requests get a 503."""
+
+    failing: int = 0
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    url: str = ""
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def take(self, request: web.Request) -> web.Response:
+        if self.failing:
+            self.failing -= 1
+            return web.Response(status=503)
+        self.messages.append(await request.json())
+        self.keys.append(request.headers["Idempotency-Key"])
+        self.arrived.set()
+        return web.Response(text="ok")
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    kept = Receiver()
+    server = web.Application()
+    server.router.add_post("/alerts", kept.take)
+    runner = web.AppRunner(server)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    kept.url = f"http://127.0.0.1:{runner.addresses[0][1]}/alerts"
+    yield kept
+    await runner.cleanup()
+
+
+@pytest.fixture
+def settings(kafka: str, redis_url: str, redis: Any, topic_prefix: str, receiver: Receiver) -> Settings:
+    embedded = not os.environ.get("ISOTHERM_TEST_KAFKA")
+    return Settings(
+        kafka=kafka,
+        redis=redis_url,
+        partitions=PARTITIONS,
+        topic_prefix=topic_prefix,
+        namespace=topic_prefix.rstrip("."),
+        alert_url=receiver.url,
+        idempotence=not embedded,
+        fetch_max_wait_ms=5 if embedded else 20,
+        session_timeout_ms=1000 if embedded else 6000,
+    )
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    given = {f"ISOTHERM_{name.upper()}": str(value) for name, value in settings.model_dump().items()}
+    given["ISOTHERM_PERSON_KEY"] = settings.person_key.get_secret_value()
+    return os.environ | given
+
+
+def isotherm(settings: Settings, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "streams.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, env=environment(settings), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+
+
+@dataclass
+class Worker:
+    """`isotherm worker` (or another command) as a process."""
+
+    settings: Settings
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *command: str) -> None:
+        with self.log.open("ab") as log:
+            arguments = command or ("-m", "streams.cli", "worker")
+            self.process = subprocess.Popen(
+                [sys.executable, *arguments], env=environment(self.settings), stdout=log, stderr=log
+            )
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(TIMEOUT_S)
+
+    def said(self) -> list[dict[str, Any]]:
+        lines = self.log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+@pytest.fixture
+async def worker(settings: Settings, tmp_path: Path) -> AsyncIterator[Worker]:
+    """Created topics, deployed rules, a running worker."""
+    await topics.create(settings.kafka, settings.topics, settings.partitions, 1)
+    made = Worker(settings, tmp_path / "worker.log")
+    made.start()
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        made.process.kill()
+        made.process.wait()
+
+
+@pytest.fixture
+async def producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka) as kafka:
+        yield kafka
+
+
+@dataclass
+class Changes:
+    """What is published, read as a subscriber would: awaited, never polled."""
+
+    settings: Settings
+    seen: list[dict[str, Any]] = field(default_factory=list)
+
+    async def until(self, wanted: Any) -> dict[str, Any]:
+        """The first change for which `wanted` is true, reading from the beginning."""
+
+        async def look() -> dict[str, Any]:
+            self.seen.clear()
+            async for value in follow_changes(self.settings, "beginning"):
+                event: dict[str, Any] = json.loads(value)
+                self.seen.append(event)
+                if wanted(event):
+                    return event
+            raise AssertionError("the topic ended")
+
+        return await asyncio.wait_for(look(), TIMEOUT_S)
+
+
+@pytest.fixture
+def changes(settings: Settings) -> Changes:
+    return Changes(settings)
