@@ -130,12 +130,24 @@ class _Compiler:
     def _declare_dimension(self, document: Document) -> None:
         dimension = self._parse(document, model.Dimension)
         if dimension is None:
+            self.checks.append(lambda: self._check_salvaged(document))
             return
         if dimension.dimension in self.dimensions:
             first = self.dimensions[dimension.dimension][0]
             hint = f"first in {first.file}:{first.line(('dimension',))}"
             self._problem(document, ("dimension",), f"dimension '{dimension.dimension}' is defined twice", hint)
         self.dimensions[dimension.dimension] = (document, dimension)
+
+    def _check_salvaged(self, document: Document) -> None:
+        """A dimension that cannot be read as a whole: what its good segments name is checked all the same."""
+        segments = document.data.get("segments")
+        for i, each in enumerate(segments if isinstance(segments, list) else []):
+            try:
+                segment = model.Segment.model_validate(each)
+            except ValidationError:
+                continue  # said already, with the dimension
+            if segment.when is not None:
+                self._condition(document, ("segments", i, "when"), segment.when)
 
     def _declare_vocabulary(self, document: Document) -> None:
         vocabulary = self._parse(document, model.Vocabulary)

@@ -16,7 +16,8 @@ PersonId = NewType("PersonId", str)
 Origin: TypeAlias = Literal["live", "import", "backfill", "rebuild"]
 Scalar: TypeAlias = bool | int | float | str | None
 FactValue: TypeAlias = Scalar | list[str]
-Instant: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+Instant: TypeAlias = Annotated[int, msgspec.Meta(ge=1, lt=1 << 47)]  # UTC ms, before the year 6429
+Key: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 
 
 class _Record(msgspec.Struct, tag_field="kind", omit_defaults=True, kw_only=True, gc=False):
@@ -33,7 +34,7 @@ class _Record(msgspec.Struct, tag_field="kind", omit_defaults=True, kw_only=True
 class Activity(_Record, tag="activity"):
     """Something that happened at an account, at `at`."""
 
-    account: str
+    account: Key
     name: str
     at: Instant
     person: str | None = None
@@ -43,7 +44,7 @@ class Activity(_Record, tag="activity"):
 class Facts(_Record, tag="facts"):
     """Current attributes of an account as `source` knew them at `at`; `clear` names emptied ones."""
 
-    account: str
+    account: Key
     at: Instant
     set: dict[str, FactValue] = msgspec.field(default_factory=dict)
     clear: list[str] = msgspec.field(default_factory=list)
@@ -52,8 +53,8 @@ class Facts(_Record, tag="facts"):
 class Contact(_Record, tag="contact"):
     """Current attributes of one person at an account. `gone` says the person is no contact any more."""
 
-    account: str
-    person: str
+    account: Key
+    person: Key
     at: Instant
     set: dict[str, FactValue] = msgspec.field(default_factory=dict)
     clear: list[str] = msgspec.field(default_factory=list)
@@ -63,12 +64,12 @@ class Contact(_Record, tag="contact"):
 class Delete(_Record, tag="delete"):
     """The source deleted the account: it leaves every segment. `Restore` brings it back."""
 
-    account: str
+    account: Key
     at: Instant
 
 
 class Restore(_Record, tag="restore"):
-    account: str
+    account: Key
     at: Instant
 
 

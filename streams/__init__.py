@@ -10,9 +10,10 @@ def __getattr__(name: str) -> Any:
     this package reads no setting and opens nothing. `faust -A streams worker` asks for it."""
     if name != "app":
         raise AttributeError(name)
-    from streams.application import build, set_up_logging
+    from streams import logs
+    from streams.application import build
     from streams.settings import Settings
 
-    set_up_logging()
+    logs.set_up()
     globals()["app"] = built = build(Settings())
     return built

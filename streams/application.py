@@ -9,8 +9,6 @@ Run it with `isotherm worker` or `faust -A streams worker`.
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,11 +18,13 @@ import faust
 import structlog
 from mode import Service
 
+from streams import logs
 from streams import topics as names
 from streams.alerts import Sender
 from streams.clock import RedisClock
 from streams.fold import Fold
 from streams.outage import wait_out
+from streams.preflight import preflight
 from streams.producer import Producer
 from streams.publisher import Publisher
 from streams.router import Router
@@ -62,24 +62,20 @@ class Isotherm(Service):
         store = RedisStore(parts.redis, settings.partitions, settings.namespace)
         self.publisher = Publisher(store, parts.producer, parts.clock)
         self.fold = Fold(settings, store, parts.producer, self.publisher, parts.clock)
-        sources = SourceStore(parts.redis, settings.namespace)
-        self.router = Router(settings, sources, parts.producer, parts.clock)
+        self.sources = SourceStore(parts.redis, settings.namespace)
 
     async def on_start(self) -> None:
         settings, parts = self.parts.settings, self.parts
+        await preflight(settings, lambda: self.should_stop)
         await wait_out("Redis", parts.clock.sync, lambda: self.should_stop)
-        await wait_out("Kafka", self._check_topics, lambda: self.should_stop)
         await wait_out("Kafka", parts.producer.start, lambda: self.should_stop)
         if self.role in ("fold", "all"):
             await self.add_runtime_dependency(self.publisher)
             await self.add_runtime_dependency(self.fold)
         if self.role in ("router", "all"):
-            await self.add_runtime_dependency(self.router)
+            router = Router(settings, self.sources, parts.producer, parts.clock)
+            await self.add_runtime_dependency(router)
         log.info("started", role=self.role, kafka=settings.kafka)
-
-    async def _check_topics(self) -> None:
-        settings = self.parts.settings
-        await names.check(settings.kafka, settings.topics, settings.partitions)
 
     async def on_shutdown(self) -> None:
         for close in self.parts.closing:
@@ -104,6 +100,7 @@ def build(settings: Settings) -> faust.App:
         value_serializer="raw",
         key_serializer="raw",
         store="memory://",
+        logging_config=logs.CONFIG,
     )
     parts = Parts.of(settings)
 
@@ -137,18 +134,3 @@ def build(settings: Settings) -> faust.App:
 
 def _text(value: bytes | str) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def set_up_logging(level: str = "INFO") -> None:
-    """JSON lines on standard error; the libraries only when something is wrong."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

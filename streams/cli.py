@@ -145,9 +145,14 @@ def worker(*, role: Literal["router", "fold", "deliver", "all"] | None = None, l
 
     Example: isotherm worker --role fold
     """
+    from streams.preflight import SettingsError
     from streams.run import work
+    from streams.topics import TopicsError
 
-    work(read_settings(role=role) if role else read_settings(), log_level)
+    try:
+        work(read_settings(role=role) if role else read_settings(), log_level)
+    except (SettingsError, TopicsError) as error:
+        fail(str(error), NO)
 
 
 @app.command

@@ -13,6 +13,7 @@ one script on one node. Tags are chosen so that the slots of partitions are even
 | ns:{tag}:ruleset | string | the ruleset in force, JSON of its files | fold |
 | ns:src:{topic/p} | hash | token, next, batch: the router's position and routed batch | router |
 | ns:link:KEY | string | identity link: account, or account and person | router |
+| ns:partitions | string | how many partitions this state was made for | worker |
 | ns:alerted:ID | string, expires | a change that was alerted | alert agent |
 """
 
@@ -71,6 +72,10 @@ class PartitionKeys:
 
 def source(topic: str, partition: int, namespace: str = NAMESPACE) -> str:
     return f"{namespace}:src:{{{topic}/{partition}}}"
+
+
+def partitions(namespace: str = NAMESPACE) -> str:
+    return f"{namespace}:partitions"
 
 
 def link(key: str, namespace: str = NAMESPACE) -> str:

@@ -128,7 +128,7 @@ def decoded(messages: Sequence[Message], offset: int) -> Iterator[tuple[Sequence
             record = decode_record(message.value or b"")
             record.offset = message.offset
             records.append(record)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             rejected.append((message.offset, dead_letter(message, str(error))))
     cuts = list(runs(records)) or ([[]] if rejected else [])
     start = offset

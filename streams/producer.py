@@ -13,10 +13,9 @@ from aiokafka.partitioner import murmur2
 
 from streams.settings import Settings
 from streams.store.base import Outbound
-from streams.topics import LIKE_THE_LOG
+from streams.topics import LARGEST_MESSAGE, LIKE_THE_LOG
 
 BATCH_BYTES = 512 * 1024
-MESSAGE_BYTES = 1_000_000
 
 
 @lru_cache(200_000)
@@ -41,7 +40,7 @@ class Producer:
             acks="all",
             enable_idempotence=settings.idempotence,
             max_batch_size=BATCH_BYTES,
-            max_request_size=2 * MESSAGE_BYTES,
+            max_request_size=2 * LARGEST_MESSAGE,
             request_timeout_ms=30_000,
             retry_backoff_ms=100,
             metadata_max_age_ms=60_000,

@@ -20,7 +20,6 @@ from streams.store.base import Outbound
 from streams.topics import ACCOUNT_LOG, CRM_UPDATES, DEAD_LETTERS, LINKS, WEB_ACTIVITY
 
 FORMATS = {CRM_UPDATES: "salesforce", WEB_ACTIVITY: "segment"}
-LETTER_BYTES = 900_000  # a dead letter keeps this much of its message; the rest stands at its coordinates
 
 
 class SourceMessage(Protocol):
@@ -149,7 +148,5 @@ def letter(source: str, message: SourceMessage, rejected: Rejected) -> Outbound:
         ("detail", rejected.detail.encode()[:500]),
         ("source", f"{source}/{message.partition}/{message.offset}".encode()),
     ]
-    if len(value) > LETTER_BYTES:
-        headers.append(("cut_from", str(len(value)).encode()))
     headers += [(key, each or b"") for key, each in message.headers]
-    return Outbound(DEAD_LETTERS, "", value[:LETTER_BYTES], tuple(headers))
+    return Outbound(DEAD_LETTERS, "", value, tuple(headers))

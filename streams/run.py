@@ -7,13 +7,19 @@ import sys
 
 import faust
 
-from streams.application import build, set_up_logging
+from streams import logs
+from streams.application import build
+from streams.preflight import preflight
 from streams.settings import Settings
 
 
 def work(settings: Settings, log_level: str = "INFO") -> None:
-    """Runs until SIGTERM or Ctrl-C. Exits non-zero when a service crashed."""
-    set_up_logging(log_level)
+    """Runs until SIGTERM or Ctrl-C. Exits non-zero when a service crashed.
+
+    Raises SettingsError or TopicsError, before anything runs, for what its user must mend.
+    """
+    logs.set_up(log_level)
+    asyncio.run(preflight(settings))
     if sys.platform != "win32":
         import uvloop
 

@@ -24,7 +24,7 @@ class Settings(BaseSettings):
         default=1, ge=1, le=5, description="replicas of the topics that `isotherm topics` creates"
     )
     person_key: SecretStr = Field(
-        default=SecretStr("isotherm-demo-key"), description="secret that keys the hashes of persons; set your own"
+        default=SecretStr(""), description="secret that keys the hashes of persons; the router wants one"
     )
     alert_url: str = Field(
         default="", description="Slack-shaped webhook for accounts that turn hot; empty: no alerts"

@@ -18,14 +18,16 @@ SOURCES = (CRM_UPDATES, WEB_ACTIVITY)
 
 FOREVER = {"retention.ms": "-1"}
 COMPACTED = {"cleanup.policy": "compact"}
+# What is far too large is taken in and becomes a dead letter: refused at the door, nobody would learn of it.
+LARGEST_MESSAGE = 8 * 1024 * 1024
 CONFIGS: dict[str, dict[str, str]] = {
-    CRM_UPDATES: {},
-    WEB_ACTIVITY: {},
+    CRM_UPDATES: {"max.message.bytes": str(LARGEST_MESSAGE)},
+    WEB_ACTIVITY: {"max.message.bytes": str(LARGEST_MESSAGE)},
     ACCOUNT_LOG: FOREVER,
     CHANGES: {},
     MEMBERSHIPS: COMPACTED,
     LINKS: COMPACTED,
-    DEAD_LETTERS: {},
+    DEAD_LETTERS: {"max.message.bytes": str(LARGEST_MESSAGE + 64 * 1024)},
 }
 # A change has its record's partition number: so these have as many partitions as the log.
 LIKE_THE_LOG = (ACCOUNT_LOG, CHANGES, MEMBERSHIPS)

@@ -48,8 +48,8 @@ def _latency(ledger: Ledger) -> Iterator[str]:
     if ledger.cooled:
         median, slowest = percentile(ledger.cooled, 0.5), max(ledger.cooled)
         yield (
-            f"{len(ledger.cooled)} cooled by time alone, each at its instant; the change was readable "
-            f"{median} ms later (median; slowest {slowest} ms)."
+            f"{len(ledger.cooled)} cooled by time alone; the change was readable "
+            f"{median} ms after its instant (median; slowest {slowest} ms)."
         )
     samples = ledger.latency.samples
     if samples:

@@ -73,7 +73,9 @@ def run(directory: Path, arguments: list[str]) -> int:
     """Both passes on one broker; the second only if the first passed."""
     with ApacheKafka(directory / "kafka") as kafka:
         say(f"Apache Kafka at {kafka.address}, embedded Valkey")
-        status = pytest("kafka", arguments, ISOTHERM_TEST_KAFKA=kafka.address)
+        status = pytest(
+            "kafka", arguments, ISOTHERM_TEST_KAFKA=kafka.address, ISOTHERM_TEST_KAFKA_PID=str(kafka.pid)
+        )
         if status:
             return status
         try:

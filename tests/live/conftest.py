@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
+from pydantic import SecretStr
 
 from streams import topics
 from streams.inspect import follow_changes
@@ -68,6 +69,7 @@ def settings(kafka: str, redis_url: str, redis: Any, topic_prefix: str, receiver
         topic_prefix=topic_prefix,
         namespace=topic_prefix.rstrip("."),
         alert_url=receiver.url,
+        person_key=SecretStr("a secret of the tests"),
         idempotence=not embedded,
         fetch_max_wait_ms=5 if embedded else 20,
         session_timeout_ms=1000 if embedded else 6000,

@@ -42,7 +42,12 @@ def test_every_mistake_is_named_at_once() -> None:
               any:
                 - {seen: vist, within: 7d}
                 - {score: intrest, at_least: 3}
-        """) == ["rules.yaml:6: at_least: should be a valid number"]
+        """) == [
+        "rules.yaml:4: unknown fact 'employes' (did you mean 'employees'?)",
+        "rules.yaml:6: at_least: should be a valid number",
+        "rules.yaml:10: unknown activity 'vist' (did you mean 'visit'?)",
+        "rules.yaml:11: unknown score 'intrest' (did you mean 'interest'?)",
+    ]
     assert mistakes("""
         dimension: size
         segments:

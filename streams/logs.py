@@ -1,0 +1,61 @@
+"""One line of JSON for each thing worth saying, ours and the libraries'; the same trouble once a minute."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger()
+AGAIN_S = 60.0
+KINDS = 500  # different troubles remembered at most
+
+# For logging.config: what Faust and aiokafka say goes through `Libraries`, and nowhere else.
+CONFIG: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"json": {"()": "streams.logs.Libraries"}},
+    "root": {"handlers": ["json"], "level": "WARNING"},
+}
+
+
+class Libraries(logging.Handler):
+    """A library's warning as one of our lines. An absent broker makes ten a second: the rest are counted."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(logging.WARNING)
+        self._clock = clock
+        self._said: dict[str, tuple[float, int]] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind, now = f"{record.name} {record.msg}", self._clock()
+        said, swallowed = self._said.get(kind, (-AGAIN_S, 0))
+        if now - said < AGAIN_S:
+            self._said[kind] = said, swallowed + 1
+            return
+        if len(self._said) >= KINDS:
+            self._said.clear()
+        self._said[kind] = now, 0
+        told = {"library": record.name, "says": record.getMessage()}
+        if swallowed:
+            told["times_since"] = str(swallowed)
+        log.log(record.levelno, "library", exc_info=record.exc_info or None, **told)
+
+
+def set_up(level: str = "INFO") -> None:
+    """JSON lines on standard error, from `level` on."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -1,0 +1,39 @@
+"""What must be true before a worker runs. Everything that is not ends with a sentence on what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from streams import keys, topics
+from streams.outage import wait_out
+from streams.settings import Settings
+from streams.store.redis import connect
+
+
+class SettingsError(Exception):
+    """A setting that makes no sense here. The message says what to do."""
+
+
+async def preflight(settings: Settings, stopped: Callable[[], bool] = lambda: False) -> None:
+    """Waits for Redis and Kafka, then raises SettingsError or TopicsError if they are not as they must be."""
+    if not settings.person_key.get_secret_value() and settings.role in ("router", "all"):
+        raise SettingsError("set ISOTHERM_PERSON_KEY to a secret of your own: it keys the hashes of persons")
+    redis = connect(settings.redis)
+    try:
+        await wait_out("Redis", lambda: _check_partitions(redis, settings), stopped)
+    finally:
+        await redis.aclose()
+    await wait_out("Kafka", lambda: topics.check(settings.kafka, settings.topics, settings.partitions), stopped)
+
+
+async def _check_partitions(redis: Any, settings: Settings) -> None:
+    """State is kept by partition: with another number of them every account would be looked for elsewhere."""
+    key, ours = keys.partitions(settings.namespace), settings.partitions
+    await redis.set(key, ours, nx=True)
+    held = int(await redis.get(key))
+    if held != ours:
+        raise SettingsError(
+            f"Redis holds {held} partitions, ISOTHERM_PARTITIONS says {ours}: set it to {held}, "
+            "or give a new installation a namespace of its own (ISOTHERM_NAMESPACE)"
+        )
