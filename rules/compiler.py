@@ -415,7 +415,7 @@ class _Compiler:
 
     def _activity(self, document: Document, path: Path, name: str) -> model.ActivityDeclaration | None:
         if name == ANY_ACTIVITY:
-            return model.ActivityDeclaration(label="activity")
+            return model.ActivityDeclaration(label="activities of any kind")
         if name not in self.activities:
             self._unknown(document, path, "activity", name, [*self.activities, ANY_ACTIVITY])
         return self.activities.get(name)

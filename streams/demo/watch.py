@@ -22,6 +22,7 @@ from streams.store.redis import connect
 from streams.topics import ACCOUNT_LOG, CHANGES, DEAD_LETTERS, SOURCE_PARTITIONS, SOURCES
 
 LOOK_EVERY_S = 1.0
+QUIET_S = 0.25
 HOTTEST = 24
 ABOUT = ("size", "region")  # dimensions that introduce a hot account
 
@@ -107,17 +108,26 @@ class Watch:
             return sum(unpack_partition(held).offset for held in await pipe.execute() if held)
 
     async def is_settled(self) -> bool:
-        """Everything in the log is folded, and every change of it was read here."""
-        ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
+        """Everything in the log is folded, every change of it was read here, and nothing more came for a moment.
+
+        The moment matters: a message counts as routed shortly before its records stand in the log.
+        """
+        before = await self._ends()
+        await asyncio.sleep(QUIET_S)
         log = self._settings.topics(ACCOUNT_LOG)
-        if await self.folded() < sum(end for tp, end in ends.items() if tp.topic == log):
+        if await self.folded() < sum(end for tp, end in before.items() if tp.topic == log):
             return False
         async with self._redis.pipeline(transaction=False) as pipe:
             for its in self._keys:
                 pipe.xlen(its.outbox)
             if any(await pipe.execute()):
                 return False
-        return all([await self._consumer.position(tp) >= end for tp, end in ends.items()])
+        ends = await self._ends()
+        return ends == before and all([await self._consumer.position(tp) >= end for tp, end in ends.items()])
+
+    async def _ends(self) -> dict[TopicPartition, int]:
+        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(list(self._consumer.assignment()))
+        return ends
 
     async def _hottest(self) -> list[Hot]:
         hot = set(await self._reader.members(ENGAGEMENT, HOT))

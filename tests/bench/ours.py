@@ -54,10 +54,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--redis", required=True, help="URL")
     parser.add_argument("--prefix", required=True, help="of the topics")
     parser.add_argument("--namespace", required=True, help="of the Redis keys: a new one begins with no state")
-    parser.add_argument("--events", type=int, required=True, help="in the topic that is read, all partitions")
+    parser.add_argument("--events", type=int, required=True, help="stop after as many records (messages) or more")
     parser.add_argument("--partitions", type=int, default=1)
     parser.add_argument("--name", default="isotherm")
-    parser.add_argument("--collect", action="store_true", help="leave the garbage collector at its defaults")
+    parser.add_argument("--freeze", action="store_true", help="try a garbage collector that seldom looks")
     return parser.parse_args()
 
 
@@ -121,7 +121,7 @@ async def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if role != "router":
         while any([await store.outbox(p, 1) for p in range(settings.partitions)]):
             await asyncio.sleep(LOOK_S)
-    seconds, used = time.perf_counter() - begun, cpu_seconds() - cpu
+    seconds, used, events = time.perf_counter() - begun, cpu_seconds() - cpu, done() - first
     counts: Counter[str] = Counter()
     for held in fold._held.values():
         for (what, _), count in held.owned.counts.items():
@@ -137,7 +137,7 @@ async def run(arguments: argparse.Namespace) -> dict[str, Any]:
     await redis.aclose()
     return {
         "name": arguments.name,
-        "events": arguments.events - first,
+        "events": events,
         "seconds": round(seconds, 3),
         "cpu_seconds": round(used, 3),
         "published": publisher.published,
@@ -149,7 +149,7 @@ async def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     arguments = parsed()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # only the result is printed
-    if not arguments.collect:
+    if arguments.freeze:
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 from aiokafka import AIOKafkaProducer
@@ -34,10 +35,10 @@ COUNTRIES = ["DE", "US", "GB", "FR", "SE", "JP", "BR"]
 TITLES = ["Head of Operations", "VP Sales", "Engineer", "Chief Financial Officer", "Buyer"]
 
 
-def in_force(directory: Path) -> list[Record]:
+def in_force(directory: Path, now: int = START) -> list[Record]:
     """The first two records of every partition. The tick ends the sweep of a log without accounts at once."""
     ruleset = load(directory)
-    return [RulesetRecord(received=START, hash=ruleset.hash, files=ruleset.files), Tick(received=START)]
+    return [RulesetRecord(received=now, hash=ruleset.hash, files=ruleset.files), Tick(received=now)]
 
 
 def ladder(count: int) -> Iterator[Record]:
@@ -96,7 +97,7 @@ USERS = 20_000
 _json = msgspec.json.Encoder().encode
 
 
-def messages(count: int, now: int) -> Iterator[tuple[str, bytes]]:
+def messages(count: int, now: int) -> Iterator[Pair]:
     """(key, value) of `count` calls that arrived in the last minute before `now`.
 
     Each user signs in once with an address at work. Every second later call names its group; the others are
@@ -145,23 +146,16 @@ def _call(number: int, user: int, at: int, body: dict[str, object]) -> bytes:
 # -- into the topics
 
 
-async def write_records(kafka: str, topic: str, partitions: int, records: Iterable[Record]) -> int:
-    """How many records were written to a topic that is created here, the ones for all partitions counted once."""
-    written = 0
+Pair: TypeAlias = tuple[str | None, bytes]  # key and value; without a key it goes to every partition
 
-    def each() -> Iterator[tuple[str | None, bytes]]:
-        nonlocal written
-        for record in records:
-            written += 1
-            key = None if isinstance(record, Tick | RulesetRecord) else record.account
-            yield key, encode_record(record)
 
-    await write(kafka, topic, partitions, each())
-    return written
+def pairs(records: Iterable[Record]) -> Iterator[Pair]:
+    for record in records:
+        yield None if isinstance(record, Tick | RulesetRecord) else record.account, encode_record(record)
 
 
 async def write(
-    kafka: str, topic: str, partitions: int, pairs: Iterable[tuple[str | None, bytes]], also: str | None = None
+    kafka: str, topic: str, partitions: int, pairs: Iterable[Pair], also: str | None = None
 ) -> None:
     """Writes (key, value) where Kafka's own partitioner would; without a key, to every partition.
 

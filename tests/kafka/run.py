@@ -73,9 +73,8 @@ def run(directory: Path, arguments: list[str]) -> int:
     """Both passes on one broker; the second only if the first passed."""
     with ApacheKafka(directory / "kafka") as kafka:
         say(f"Apache Kafka at {kafka.address}, embedded Valkey")
-        status = pytest(
-            "kafka", arguments, ISOTHERM_TEST_KAFKA=kafka.address, ISOTHERM_TEST_KAFKA_PID=str(kafka.pid)
-        )
+        broker = {"ISOTHERM_TEST_KAFKA": kafka.address, "ISOTHERM_TEST_KAFKA_PID": str(kafka.pid)}
+        status = pytest("kafka", arguments, **broker)
         if status:
             return status
         try:
@@ -85,9 +84,7 @@ def run(directory: Path, arguments: list[str]) -> int:
             return 0
         with redis:
             say(f"Apache Kafka at {kafka.address}, redis-server")
-            return pytest(
-                "kafka or redis", arguments, ISOTHERM_TEST_KAFKA=kafka.address, ISOTHERM_TEST_REDIS=redis.url
-            )
+            return pytest("kafka or redis", arguments, **broker, ISOTHERM_TEST_REDIS=redis.url)
 
 
 def pytest(marked: str, arguments: list[str], **environment: str) -> int:

@@ -158,6 +158,13 @@ class Changes:
 
         return await asyncio.wait_for(look(), TIMEOUT_S)
 
+    def contradictions(self) -> list[str]:
+        """Ids seen with two contents. The same one twice is allowed: it is published before it is trimmed."""
+        contents: dict[str, set[str]] = {}
+        for event in self.seen:
+            contents.setdefault(event["id"], set()).add(json.dumps(event, sort_keys=True))
+        return [id for id, each in contents.items() if len(each) > 1]
+
 
 @pytest.fixture
 def changes(settings: Settings) -> Changes:

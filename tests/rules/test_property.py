@@ -65,6 +65,7 @@ NAMES: dict[str, Any] = {
 WINDOWS = ["1h", "2h", "5h", "1d"]
 ACTIVITIES = ["page", "demo", "pricing", "offer", "any"]
 ACCOUNTS = ["a", "b"]
+FEED = ["a", "a", "b"]
 
 # -- rulesets -----------------------------------------------------------------------------------------------
 
@@ -188,7 +189,7 @@ def records(draw: st.DrawFn, before: int) -> Record:
     )
     if kind == "tick":
         return Tick(received=now)
-    account, at, id = draw(st.sampled_from(ACCOUNTS)), now - draw(AGES), draw(IDS)
+    account, at, id = draw(st.sampled_from(FEED)), now - draw(AGES), draw(IDS)
     match kind:
         case "activity":
             name = draw(st.sampled_from(["page", "page", "demo", "other"]))
@@ -219,7 +220,7 @@ def records(draw: st.DrawFn, before: int) -> Record:
 def logs(draw: st.DrawFn, most: int = 25) -> list[Record]:
     log: list[Record] = []
     latest = MON
-    for _ in range(draw(st.integers(1, most))):
+    for _ in range(draw(st.sampled_from([2, 5, most // 2, most]))):
         log.append(draw(records(latest)))
         latest = max(latest, log[-1].received)
     return log

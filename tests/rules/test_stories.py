@@ -37,7 +37,7 @@ from rules.fold import Partition, fold, runs
 from rules.records import Activity, Contact, Facts, Record, RulesetRecord, Tick, decode_record
 from rules.replay import Replay
 from rules.ruleset import NO_RULES, InForce
-from rules.state import NEVER, SEEN_KEPT, AccountState, pack
+from rules.state import NEVER, SEEN_KEPT, AccountState, copy, pack
 
 YES, NO, UNKNOWN = "yes", "no", "unclassified"
 WEEK = 7 * DAY
@@ -233,6 +233,13 @@ def test_three_visits_in_a_week_enter_hot() -> None:
     assert account.changes == [moved("engagement", "cold", "hot", WED)]
     assert account.told[-1].stays_until == MON + WEEK
     assert account.wakes_at == MON + WEEK
+
+
+def test_one_more_visit_stays_longer_and_is_no_change() -> None:
+    account = given(THREE_VISITS).sees("visit", at=[MON, TUE, WED, THU])
+    assert len(account.changes) == 1
+    assert account.wakes_at == TUE + WEEK
+    assert account.state.standings["engagement"].since == WED
 
 
 def test_a_window_is_open_at_its_lower_edge() -> None:
@@ -463,6 +470,16 @@ def test_parts_that_flip_at_different_times_flip_the_whole_exactly() -> None:
     assert [change.stays_until for change in account.told] == [TUE, WED, THU, NEVER]
 
 
+def test_the_wake_of_a_whole_is_as_late_as_its_parts_allow() -> None:
+    """`all` stays false until its last false part may flip, `any` true until its last true part may."""
+    recent = "[{seen: visit, within: 1d}, {seen: page, within: 3d}, {seen: visit, within: 2d}]"
+    quiet = "[{quiet: visit, for: 1d}, {quiet: page, for: 3d}, {quiet: visit, for: 2d}]"
+    for condition in (f"{{any: {recent}}}", f"{{all: {quiet}}}"):
+        assert given_when(condition).sees("visit", at=MON).sees("page", at=MON).wakes_at == THU
+    for condition in (f"{{all: {recent}}}", f"{{any: {quiet}}}"):
+        assert given_when(condition).sees("visit", at=MON).sees("page", at=MON).wakes_at == TUE
+
+
 # -- contacts -----------------------------------------------------------------------------------------------
 
 
@@ -648,6 +665,15 @@ def test_the_newest_event_ids_are_remembered() -> None:
     assert account.sees("visit", id="e0").segment() == YES  # forgotten
 
 
+def test_the_end_of_one_id_and_the_beginning_of_the_next_are_no_id() -> None:
+    account = given(THREE_VISITS).sees("visit", at=MON, id="e1")
+    shifted = copy(account.state)
+    shifted.seen = bytes(3) + account.state.seen + bytes(5)
+    record = Activity(account=ACME, name="visit", at=MON, received=MON, id="e1", offset=1)
+    assert step(account.state, record, MON, account.replay.rules).outcome is Outcome.DUPLICATE
+    assert step(shifted, record, MON, account.replay.rules).outcome is Outcome.APPLIED
+
+
 def test_a_redelivered_position_is_dropped_once_for_the_whole_partition() -> None:
     records: list[Record] = [
         Activity(account=account, name="visit", at=MON, received=MON, source="web", via=via, offset=i)
@@ -756,6 +782,23 @@ def test_a_new_measure_is_unknown_until_its_beginning_has_left_the_window() -> N
     sooner = given(THREE_VISITS).sees("page", at=MON)
     sooner.gets_rules(question("{count: page, at_least: 1, within: 2d}"), at=TUE).sees("page", at=TUE + HOUR)
     assert sooner.segment() == YES  # what happens afterwards is enough to know
+
+
+def test_a_new_score_is_unknown_below_its_threshold_for_who_was_there_before() -> None:
+    account = given(THREE_VISITS).sees("demo", at=MON)
+    account.gets_rules(question("{score: interest, at_least: 40}"), at=TUE)
+    assert account.segment() == UNKNOWN
+    assert account.sees("demo", at=WED).segment() == YES  # enough without what was missed
+    assert account.until(SUN).segment() == UNKNOWN
+
+
+def test_an_account_is_moved_by_new_rules_as_of_their_instant_whenever_it_is_reached() -> None:
+    account = given(THREE_VISITS).sees("visit", at=[MON, TUE])
+    files = ruleset(THREE_VISITS.replace("at_least: 3", "at_least: 2"))
+    rules = account.replay.rules.switch(files, 2, WED)
+    record = Activity(account=ACME, name="page", at=FRI, received=FRI, offset=3)
+    (change,) = step(account.state, record, FRI, rules).changes
+    assert (change.cause, change.effective, change.decided) == ("rules", WED, FRI)
 
 
 def test_a_new_measure_is_complete_for_accounts_born_under_it() -> None:
