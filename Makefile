@@ -38,6 +38,17 @@ format: install ## format and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+bench: install .venv-bench/.installed ## measure everything, 15 minutes (make bench ARGS=--quick: two; --only fold,latency)
+	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+# Quix Streams and bytewax want other versions than we do; without them the bench says what it leaves out.
+.venv-bench/.installed: tests/bench/peers/requirements.txt | $(VENV)/.installed
+	@if $(BIN)/python -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] <= (3,12))'; then \
+	  echo "Setting up .venv-bench ..." && rm -rf .venv-bench && $(BIN)/python -m venv .venv-bench && \
+	  .venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; \
+	else rm -rf .venv-bench && mkdir .venv-bench; fi
+	@touch $@
+
 lock: ## resolve the versions in pyproject.toml anew into requirements.lock
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -1,12 +1,14 @@
 """Sales is told: a Slack-shaped message for each account that turns hot, once per change.
 
 `alert_for` is pure: a change event in, a message or nothing out. `Sender` posts it and remembers in Redis that it
-did; a crash between the two posts again, with the same `Idempotency-Key`.
+did; a crash between the two posts again, with the same `Idempotency-Key`. Changes older than a day are no news.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import aiohttp
@@ -19,6 +21,7 @@ log = structlog.get_logger()
 DIMENSION, HOT = "engagement", "hot"
 REMEMBERED_S = 30 * 24 * 3600
 ATTEMPTS, FIRST_PAUSE_S, TIMEOUT_S = 6, 0.5, 10.0
+NEWS_MS = 24 * 3600 * 1000
 RETRIED = {408, 425, 429, *range(500, 600)}
 
 _decode = msgspec.json.Decoder().decode
@@ -60,8 +63,8 @@ def _escape(text: str) -> str:
 class Sender:
     """Posts alerts to one URL. `sent` gives how many went out."""
 
-    def __init__(self, url: str, redis: Any, namespace: str) -> None:
-        self._url, self._redis, self._namespace = url, redis, namespace
+    def __init__(self, url: str, redis: Any, namespace: str, now: Callable[[], int]) -> None:
+        self._url, self._redis, self._namespace, self._now = url, redis, namespace, now
         self._session: aiohttp.ClientSession | None = None
         self.sent = 0
 
@@ -69,12 +72,17 @@ class Sender:
         """Alerts if `value` is a change that sales wants to know of. Never raises for what it is given."""
         try:
             event = _decode(value or b"")
-            message = alert_for(event)
-        except (msgspec.MsgspecError, KeyError, AttributeError, TypeError) as error:
+            message = alert_for(event) if self._is_news(event) else None
+        except (msgspec.MsgspecError, KeyError, AttributeError, TypeError, ValueError) as error:
             log.warning("not a change event", why=str(error))
             return
         if message is not None:
             await self._once(event["id"], message)
+
+    def _is_news(self, event: dict[str, Any]) -> bool:
+        """Whoever sets an alert URL a month later does not want a month of alerts."""
+        decided = datetime.fromisoformat(event["data"]["decided"])
+        return self._now() - decided.timestamp() * 1000 <= NEWS_MS
 
     async def _once(self, id: str, message: dict[str, Any]) -> None:
         key = keys.alerted(id, self._namespace)

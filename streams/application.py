@@ -119,7 +119,7 @@ def build(settings: Settings) -> faust.App:
             log.warning("dead letter", **{k: told[k] for k in ("reason", "source", "detail") if k in told})
 
     if settings.role in ("deliver", "all") and settings.alert_url:
-        sender = Sender(settings.alert_url, parts.redis, settings.namespace)
+        sender = Sender(settings.alert_url, parts.redis, settings.namespace, parts.clock.now)
         changes = app.topic(settings.topics(names.CHANGES), value_type=bytes, key_type=bytes)
 
         @app.agent(changes, name="alerts", concurrency=1)

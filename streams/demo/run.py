@@ -46,6 +46,7 @@ COMPANIES = range(10, 901)
 LOADED_WITHIN_S = 90.0
 DRAINED_WITHIN_S = 3.0
 LOOK_EVERY_S = 0.05
+CANCELLED_WITHIN_S = 0.5
 CANNOT, MISUSED, AWAY, INTERRUPTED = 1, 2, 3, 130
 
 out = Console(highlight=False, soft_wrap=True)
@@ -193,9 +194,11 @@ async def _running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[list[async
     try:
         yield tasks
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        going = set(tasks)
+        while going:  # a client may swallow a cancellation that meets it just as its answer arrives
+            for task in going:
+                task.cancel()
+            _, going = await asyncio.wait(going, timeout=CANCELLED_WITHIN_S)
 
 
 def settings_for(pair: Embedded, alert_url: str) -> Settings:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import workload
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from events import generate, reference
@@ -23,6 +24,21 @@ from rules.records import Activity, Record
 from rules.replay import Replay
 from rules.ruleset import NO_RULES
 
+
+class _Position(msgspec.Struct):
+    offset: int
+
+
+class _Data(msgspec.Struct):
+    position: _Position
+
+
+class _Change(msgspec.Struct):
+    id: str
+    data: _Data
+
+
+_decode = msgspec.json.Decoder(_Change).decode
 HEAD = len(workload.in_force(workload.LADDER))  # records before the first event in our log
 
 
@@ -43,8 +59,13 @@ async def values(kafka: str, topic: str, partitions: int) -> list[bytes]:
         return found
 
 
+async def deciding(kafka: str, topic: str) -> int:
+    """How many records of a log of one partition changed something: those that a published change names."""
+    return len({_decode(value).data.position.offset for value in await values(kafka, topic, 1)})
+
+
 class AsRead(Replay):
-    """A replay in which time passes only where the log says so, record by record, from before the first ruleset."""
+    """A replay from before the first ruleset in which time passes only where the log says so."""
 
     def __init__(self) -> None:
         super().__init__(NO_RULES)
@@ -64,7 +85,7 @@ async def shipped_rules(kafka: str, topic: str, count: int) -> str:
         for out in replay.feed(record):
             expected[change_id(0, out)] = cloud_event(0, replay.rules.ruleset, out)
     found = await values(kafka, topic, 1)
-    ids = [json.loads(value)["id"] for value in found]
+    ids = [_decode(value).id for value in found]
     first = next((n for n, (a, b) in enumerate(zip(expected, ids, strict=False)) if a != b), None)
     if first is not None or len(ids) != len(expected):
         at = first if first is not None else min(len(ids), len(expected))
@@ -81,7 +102,7 @@ async def one_ladder(kafka: str, topic: str, count: int) -> str:
     """
     changes: dict[str, bytes] = {}
     for value in await values(kafka, topic, 1):
-        id = json.loads(value)["id"]
+        id = _decode(value).id
         if changes.setdefault(id, value) != value:
             return f"{id} was published with other bytes by another run"
     moves: dict[str, list[tuple[str, str]]] = defaultdict(list)  # account -> (effective, segment), in log order

@@ -71,16 +71,19 @@ def throughput(title: str, runs: dict[str, list[Run]], ours: str | None, what: s
     """A row per contestant; with `ours`, how many times our CPU and our time an event costs it."""
     columns = [
         "",
-        f"{what}/s (min – median – max)",
-        "CPU s per million",
-        "Valkey CPU s/M",
-        "broker CPU s/M",
-        f"{what} a run",
+        f"{what}/s",
+        "CPU s/M",
+        "Valkey",
+        "broker",
+        "a run",
     ]
     table = Table(title, columns + (["CPU / ours", "time / ours"] if ours else []))
     for name, each in runs.items():
         row = [name, spread([run.rate for run in each]), spread([run.cpu / run.events * 1e6 for run in each], 1)]
-        row += [_middle(run.per_million(run.valkey) for run in each), _middle(run.per_million(run.broker) for run in each)]
+        row += [
+            _middle(run.per_million(run.valkey) for run in each),
+            _middle(run.per_million(run.broker) for run in each),
+        ]
         row.append(f"{median([run.events for run in each]):,.0f}")
         if ours and ours in runs:
             row += [_times(each, runs[ours], _cost), _times(each, runs[ours], _time)]

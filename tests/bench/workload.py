@@ -154,9 +154,7 @@ def pairs(records: Iterable[Record]) -> Iterator[Pair]:
         yield None if isinstance(record, Tick | RulesetRecord) else record.account, encode_record(record)
 
 
-async def write(
-    kafka: str, topic: str, partitions: int, pairs: Iterable[Pair], also: str | None = None
-) -> None:
+async def write(kafka: str, topic: str, partitions: int, pairs: Iterable[Pair], also: str | None = None) -> None:
     """Writes (key, value) where Kafka's own partitioner would; without a key, to every partition.
 
     `also` gets the same, without those for every partition. Returns when the broker has acknowledged all.

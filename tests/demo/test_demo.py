@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,39 +39,55 @@ runs_here = pytest.mark.skipif(
 )
 
 
+@dataclass(frozen=True)
+class Struck:
+    """What was seen of a demo that was killed with `kill -9`, and where."""
+
+    directory: Path
+    pid: int
+    refused: subprocess.CompletedProcess[str]  # another demo, started while the first one ran
+    processes: int
+
+
+@pytest.fixture(scope="module")
+def struck(tmp_path_factory: pytest.TempPathFactory) -> Struck:
+    directory = tmp_path_factory.mktemp("demo")
+    with started(directory) as demo:
+        refused = run(directory)
+        processes = len(living(directory))
+        demo.kill()
+        return Struck(directory, demo.pid, refused, processes)
+
+
 @runs_here
-def test_accounts_heat_sales_is_told_and_accounts_cool_by_time_alone(tmp_path: Path) -> None:
-    done = subprocess.run([*DEMO, "--seconds", "12"], cwd=tmp_path, capture_output=True, text=True, check=False)
+def test_a_killed_demo_leaves_no_orphan(struck: Struck) -> None:
+    assert struck.processes == 4  # the demo, broker, Valkey, worker
+    eventually(lambda: living(struck.directory) == [])
+
+
+@runs_here
+def test_a_second_demo_is_told_that_one_runs_here(struck: Struck) -> None:
+    assert struck.refused.returncode == 1
+    assert f"in use by process {struck.pid}" in struck.refused.stderr
+
+
+@runs_here
+def test_after_a_kill_it_starts_and_accounts_heat_sales_is_told_and_accounts_cool(struck: Struck) -> None:
+    done = run(struck.directory, "--seconds", "12")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"→ hot \(data\): 3 pricing page views in 7 days", done.stdout)
     assert re.search(r"alert: .* is hot \(", done.stdout)
     assert re.search(r"hot → \w+ \(by time alone, read \d+ ms later\): 2 pricing page views", done.stdout)
     assert re.search(r"[1-9]\d* cooled by time alone", done.stdout)
     assert re.search(r"Into hot: [1-9]\d* while the past was loaded, [1-9]", done.stdout)
-    assert living(tmp_path) == []
-    assert not Path(tmp_path, HOME, "env").exists()
-    assert Path(tmp_path, HOME, "worker.log").exists()
-
-
-@runs_here
-def test_a_killed_demo_leaves_no_orphan_and_the_next_one_starts(tmp_path: Path) -> None:
-    with started(tmp_path) as demo:
-        second = subprocess.run(DEMO, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert second.returncode == 1
-        assert f"in use by process {demo.pid}" in second.stderr
-        assert len(living(tmp_path)) == 4  # the demo, broker, Valkey, worker
-        demo.kill()
-    eventually(lambda: living(tmp_path) == [])
-    third = subprocess.run([*DEMO, "--seconds", "1"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (third.returncode, third.stderr) == (0, "")
-    assert living(tmp_path) == []
+    assert living(struck.directory) == []
+    assert not Path(struck.directory, HOME, "env").exists()
+    assert Path(struck.directory, HOME, "worker.log").exists()
 
 
 @runs_here
 def test_ctrl_c_while_it_starts_stops_everything_without_a_trace(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        DEMO, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as demo:
+    with started(tmp_path) as demo:
         demo.send_signal(signal.SIGINT)
         assert demo.communicate(timeout=15) == (None, "stopped\n")
     assert demo.returncode == 130
@@ -139,7 +156,7 @@ async def test_an_alert_that_is_posted_twice_arrives_once() -> None:
     assert arrived == [Alert("A & B is hot", "0.0.1.0")]
 
 
-@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (200, 60), (60, 20)])
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (200, 60), (60, 20), (30, 10)])
 @pytest.mark.parametrize("empty", [True, False])
 def test_a_frame_fills_the_terminal_and_never_more(width: int, height: int, empty: bool) -> None:
     ledger = Ledger() if empty else busy()
@@ -154,7 +171,7 @@ def test_a_frame_fills_the_terminal_and_never_more(width: int, height: int, empt
     assert "0:12 · 0:48 left" in shown[0]
     if not empty:
         assert any("warm → hot" in line for line in shown)
-        assert any("0:30  Blue Harbor Cloud" in line for line in shown)
+        assert any("0:30  Blue Harb" in line for line in shown)
 
 
 def test_a_countdown_reads_well_at_every_length() -> None:
@@ -204,6 +221,12 @@ def started(directory: Path) -> Iterator[subprocess.Popen[str]]:
             yield demo
         finally:
             demo.kill()
+
+
+def run(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*DEMO, *options], cwd=directory, capture_output=True, text=True, check=False, timeout=60
+    )
 
 
 def living(directory: Path) -> list[int]:

@@ -133,7 +133,7 @@ async def worker(settings: Settings, tmp_path: Path) -> AsyncIterator[Worker]:
 
 @pytest.fixture
 async def producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
-    async with AIOKafkaProducer(bootstrap_servers=settings.kafka) as kafka:
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka, max_request_size=6_000_000) as kafka:
         yield kafka
 
 

@@ -113,16 +113,20 @@ async def test_bad_input_is_a_dead_letter_and_the_next_record_is_processed(
         b"[" * 5_000: "too_deep",
         b'{"type": "page", "userId": 7, "timestamp": "9999-01-01T00:00:00Z"}': "absurd_time",
         b'{"type": "nonsense", "userId": "u"}': "unknown_kind",
+        b'{"type": "track", "event": "Demo Requested", "timestamp": "2026-03-02T10:00:00Z"}': "missing_key",
+        b'{"type": "track", "event": ["x"], "userId": "u"}': "wrong_type",
+        b'{"type": "page", "pad": "' + b"x" * 5_000_000 + b'"}': "too_large",
         b"\x00" * 64: "broken_json",
     }
     for value in poison:
         await producer.send_and_wait(web, value, key=b"same")
     await producer.send_and_wait(web, None, key=b"same")
+    await producer.send_and_wait(web, b"<xml/>", key=b"same", headers=[("format", b"soap")])
     await producer.send_and_wait(web, page(1, now), key=b"same")
     await changes.until(lambda event: event["subject"] == "group:acme")
-    letters = await dead_letters(settings, len(poison) + 1)
-    assert set(poison) <= set(letters)
-    assert {value: reason for value, (reason, _) in letters.items() if value} == poison
+    letters = await dead_letters(settings, len(poison) + 2)
+    reasons = {value: reason for value, (reason, _) in letters.items()}
+    assert reasons == poison | {b"": "null_value", b"<xml/>": "unknown_format"}
     assert all(source.startswith("web.activity/") for _, source in letters.values())
 
 

@@ -275,6 +275,21 @@ def test_downtime_fires_overdue_changes_once_in_order_at_their_instants() -> Non
     assert (change.effective, change.decided, change.cause) == (MON + WEEK, MON + 30 * DAY, "time")
 
 
+def test_one_late_tick_lets_everything_happen_that_was_due() -> None:
+    rules = InForce().switch(ruleset(question("{count: visit, at_least: 2, at_most: 2, within: 7d}")), -1, 0)
+    visits = [
+        Activity(account=ACME, name="visit", at=at, received=at, offset=i) for i, at in enumerate((MON, TUE, WED))
+    ]
+    folded = fold(Partition(0), rules, visits, {}, _no_rules)
+    tick = Tick(received=MON + 30 * DAY, offset=3)
+    due = [(folded.states[ACME].wake, ACME)]
+    late = fold(folded.partition, rules, [tick], folded.states, _no_rules, due)
+    assert [(out.offset, out.n, out.change.effective, out.change.after) for out in late.outgoing] == [
+        (3, 0, MON + WEEK, (YES,)),
+        (3, 1, TUE + WEEK, (NO,)),
+    ]
+
+
 def test_where_filters_what_counts() -> None:
     account = given_when(
         "{count: page, where: {path: {starts: /pricing}, seconds: {above: 5}}, at_least: 1, within: 7d}"
