@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rules.compiler import spelling
+from rules.names import spelling
 from streams.adapters import salesforce, segment
 from streams.adapters.base import Observation, Rejected
 from streams.demo.companies import World, build
