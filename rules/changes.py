@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
-from rules.engine import Kind
 from rules.fold import Outgoing
 from rules.ruleset import Ruleset
 from rules.state import NEVER, Answer
+from rules.work import Kind
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _encode = msgspec.json.Encoder().encode

@@ -144,6 +144,16 @@ def comparing(comparisons: dict[str, Any], or_missing: bool = False) -> Callable
         (operators.TABLE[op].test, operators.TABLE[op].types, operand) for op, operand in comparisons.items()
     ]
 
+    if len(checks) == 1:
+        ((only, takes, against),) = checks
+
+        def verdict_of_one(value: Any) -> Verdict:
+            if value is None:
+                return absent
+            return only(value, against) if operators.type_of(value) in takes else None
+
+        return verdict_of_one
+
     def verdict_of(value: Any) -> Verdict:
         if value is None:
             return absent
@@ -162,28 +172,27 @@ def comparing(comparisons: dict[str, Any], or_missing: bool = False) -> Callable
 def contacts(which: str, matches: Callable[[dict[str, Any]], Verdict], words: str) -> Condition:
     """All, any or none of the account's contacts match; over no contacts it is unknown."""
 
-    def verdicts(state: AccountState) -> list[Verdict]:
-        if not state.contacts:
-            return []
-        return [matches(facts) for facts in state.contacts.values() if "gone" not in facts]
-
-    def combine(each: list[Verdict]) -> Verdict:
-        if not each:
-            return None
-        if which == "all":
-            return False if False in each else None if None in each else True
-        found: Verdict = True if True in each else None if None in each else False
-        return NOT[found] if which == "none" else found
+    decisive: Verdict = which != "all"  # one contact with this verdict settles it
+    settled = TRUE if which == "any" else FALSE
+    otherwise = FALSE if which == "any" else TRUE
 
     def decide(state: AccountState, now: int) -> Decision:
-        return OF_VERDICT[combine(verdicts(state))]
+        known = unknown = False
+        for facts in state.contacts.values():
+            if "gone" in facts:
+                continue
+            known, verdict = True, matches(facts)
+            if verdict is decisive:
+                return settled
+            unknown = unknown or verdict is None
+        return otherwise if known and not unknown else UNKNOWN
 
     def tell(state: AccountState, now: int) -> Told:
-        each = verdicts(state)
+        each = [matches(facts) for facts in state.contacts.values() if "gone" not in facts]
         says = f"{which} of the contacts: {words}: {each.count(True)} of {len(each)} known contacts"
         return {
             "says": says,
-            "verdict": WORD[combine(each)],
+            "verdict": WORD[decide(state, now)[0]],
             "value": each.count(True),
             "of": len(each),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rules.changes import instant_or_none, iso, readable
-from rules.engine import display_name, explain, is_provisional
+from rules.reasons import display_name, explain, is_provisional
 from rules.ruleset import Dimension, Ruleset
 from rules.state import AccountState, Standing
 

@@ -16,10 +16,11 @@ from typing import TypeAlias
 
 import msgspec
 
-from rules.engine import APPLIED, Change, Outcome, Step, let_time_pass, step
+from rules.engine import let_time_pass, step
 from rules.records import AccountRecord, Record, RulesetRecord, Tick
 from rules.ruleset import InForce, Ruleset
 from rules.state import AccountState
+from rules.work import APPLIED, Change, Outcome, Step
 
 ACCOUNTS_PER_TICK = 1_000
 Due: TypeAlias = tuple[int, str]  # (instant, account)

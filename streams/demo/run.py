@@ -45,7 +45,7 @@ PARTITIONS = 8
 COMPANIES = range(10, 901)
 LOADED_WITHIN_S = 90.0
 DRAINED_WITHIN_S = 3.0
-LOOK_EVERY_S = 0.05
+LOOK_EVERY_S, MIND_EVERY_S = 0.05, 1.0
 CANCELLED_WITHIN_S = 0.5
 CANNOT, MISUSED, AWAY, INTERRUPTED = 1, 2, 3, 130
 
@@ -170,11 +170,15 @@ async def _until(stage: Stage, holds: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def _mind_the_worker(stage: Stage) -> None:
-    """Says when the worker is gone. Another one may go on in its place."""
+    """Says when the worker is gone, until another one goes on in its place."""
+    before = 0
     while True:
-        if not stage.worker.runs:
-            stage.ledger.warning = f"The worker ended. Another one goes on: source {HOME}/env; isotherm worker"
-        await asyncio.sleep(LOOK_EVERY_S)
+        now = await stage.watch.routed()
+        stuck = not stage.worker.runs and before == now < stage.ledger.messages
+        how = f"The worker ended. To start another one: source {HOME}/env; isotherm worker"
+        stage.ledger.warning = how if stuck else ""
+        before = now
+        await asyncio.sleep(MIND_EVERY_S)
 
 
 async def _first_failure(tasks: list[asyncio.Task[None]], seconds: float | None) -> None:

@@ -169,7 +169,7 @@ def test_a_frame_fills_the_terminal_and_never_more(width: int, height: int, empt
     assert len(shown) == height
     assert all(len(line) <= width for line in shown)
     assert "0:12 · 0:48 left" in shown[0]
-    if not empty:
+    if not empty and width >= 60:
         assert any("warm → hot" in line for line in shown)
         assert any("0:30  Blue Harb" in line for line in shown)
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from rules.compiler import compile_files, load
-from rules.engine import Change, Kind
 from rules.fold import Outgoing
 from rules.records import Activity, Contact, Delete, Facts, Record, Restore, RulesetRecord
 from rules.replay import Replay
 from rules.ruleset import Ruleset
 from rules.state import AccountState
+from rules.work import Change, Kind
 
 MS, SECOND, MINUTE, HOUR, DAY = 1, 1_000, 60_000, 3_600_000, 86_400_000
 MON = int(datetime(2026, 3, 2, tzinfo=UTC).timestamp()) * SECOND

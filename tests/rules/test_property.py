@@ -26,12 +26,13 @@ from story import HOUR, MON
 
 from rules.changes import cloud_event, memberships
 from rules.compiler import compile_files
-from rules.engine import Cause, Kind, let_time_pass, step
+from rules.engine import let_time_pass, step
 from rules.fold import ACCOUNTS_PER_TICK, Outgoing, Partition, accounts_of, fold, runs
 from rules.records import Activity, Contact, Delete, Facts, Record, Restore, RulesetRecord, Tick
 from rules.replay import Replay
 from rules.ruleset import InForce, Ruleset
 from rules.state import NEVER, AccountState, pack, unpack
+from rules.work import Cause, Kind
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 settings.register_profile("ci", max_examples=150, deadline=None, derandomize=True, suppress_health_check=SLOW)

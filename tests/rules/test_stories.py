@@ -31,13 +31,15 @@ from story import (
 )
 
 from rules import operators
+from rules.applying import FACTS_KEPT
 from rules.changes import cloud_event, memberships
-from rules.engine import FACTS_KEPT, Kind, Outcome, step
+from rules.engine import step
 from rules.fold import Partition, fold, runs
 from rules.records import Activity, Contact, Facts, Record, RulesetRecord, Tick, decode_record
 from rules.replay import Replay
 from rules.ruleset import NO_RULES, InForce
 from rules.state import NEVER, SEEN_KEPT, AccountState, copy, pack
+from rules.work import Kind, Outcome
 
 YES, NO, UNKNOWN = "yes", "no", "unclassified"
 WEEK = 7 * DAY

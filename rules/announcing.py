@@ -1,0 +1,94 @@
+"""Changes as a step tells them, each with its reason."""
+
+from __future__ import annotations
+
+from rules.conditions import Told
+from rules.reasons import display_name, explain, is_provisional
+from rules.ruleset import Dimension
+from rules.state import NEVER, Answer
+from rules.work import Cause, Change, Kind, Work
+
+
+def announce(work: Work, dimension: Dimension, before: Answer, now: int, cause: Cause) -> None:
+    state = work.state
+    standing = state.standings[dimension.name]
+    after = standing.answer
+    until = dimension.stays_until(after, state, standing.wake)
+    if dimension.kind == "ladder":
+        kinds = [(Kind.MOVED, after[0] if after else "")]
+    else:
+        kinds = [(Kind.LEFT, each) for each in before if each not in after]
+        kinds += [(Kind.ENTERED, each) for each in after if each not in before]
+    for kind, name in kinds:
+        segment = dimension.segment(name)
+        work.changes.append(
+            Change(
+                kind,
+                work.account,
+                dimension.name,
+                before,
+                after,
+                name,
+                now,
+                work.log_time,
+                cause,
+                work.origin,
+                until,
+                explain(dimension, state, before, name, now),
+                display_name(state),
+                segment.owner if segment else "",
+                segment.action if segment else "",
+                is_provisional(work.account),
+            )
+        )
+
+
+def announce_removed(work: Work, dimension: str, before: Answer) -> None:
+    reason: Told = {"says": f"dimension '{dimension}' is not in the ruleset any more", "verdict": "false"}
+    work.changes.append(
+        Change(
+            Kind.MOVED,
+            work.account,
+            dimension,
+            before,
+            (),
+            "",
+            work.rules.at,
+            work.log_time,
+            Cause.RULES,
+            work.origin,
+            NEVER,
+            reason,
+            display_name(work.state),
+            provisional=is_provisional(work.account),
+        )
+    )
+
+
+def announce_state(work: Work, now: int, cause: Cause) -> None:
+    """Where the account stands in all dimensions, as one change."""
+    state, ruleset = work.state, work.rules.ruleset
+    told: Told = {}
+    for dimension in ruleset.dimensions:
+        answer = state.standings[dimension.name].answer if dimension.name in state.standings else ()
+        if answer:
+            told[dimension.name] = explain(dimension, state, (), answer[0], now)
+    change = Change(
+        Kind.STATE,
+        work.account,
+        "",
+        (),
+        (),
+        "",
+        now,
+        work.log_time,
+        cause,
+        work.origin,
+        state.wake,
+        told,
+        display_name(state),
+        provisional=is_provisional(work.account),
+        deleted=state.deleted,
+        memberships=state.standings,
+    )
+    work.changes.append(change)

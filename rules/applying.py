@@ -1,0 +1,143 @@
+"""What a record adds to an account: facts by who is later, activities into the measures they feed.
+
+Each function folds a record into the state under way and names the dimensions that read what changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import assert_never
+
+from rules.announcing import announce_state
+from rules.conditions import CONTACTS
+from rules.records import AccountRecord, Activity, Contact, Delete, Facts, FactValue, Restore
+from rules.ruleset import Ruleset, coerce
+from rules.state import NEVER, SEEN_BYTES, SEEN_KEPT, AccountState, Fact
+from rules.work import Cause, Work
+
+FACTS_KEPT = 200  # facts of one account, and contacts of one account: what comes beyond is refused and counted
+CONTACTS_KEPT = 500
+
+
+def is_new(state: AccountState, id: str) -> bool:
+    """Whether the account has not seen this event id among its newest; from here on it has."""
+    mark = hashlib.blake2b(id.encode(), digest_size=SEEN_BYTES).digest()
+    seen = state.seen
+    found = seen.find(mark)
+    while found >= 0 and found % SEEN_BYTES:
+        found = seen.find(mark, found + 1)
+    if found >= 0:
+        return False
+    state.seen = (seen + mark)[-SEEN_KEPT * SEEN_BYTES :]
+    return True
+
+
+def apply(work: Work, record: AccountRecord) -> tuple[int, ...] | None:
+    """Folds the record in; the dimensions it touches, or None for what is outside every window."""
+    match record:
+        case Activity():
+            return _apply_activity(work, record)
+        case Facts():
+            return _apply_facts(work, record)
+        case Contact():
+            return _apply_contact(work, record)
+        case Delete():
+            return _delete(work)
+        case Restore():
+            return _restore(work)
+        case _:
+            assert_never(record)
+
+
+def _apply_activity(work: Work, record: Activity) -> tuple[int, ...] | None:
+    state, log_time = work.state, work.log_time
+    at = record.at
+    if at > log_time:
+        work.early, at = at - log_time, log_time
+    state.measures = values = dict(state.measures)
+    touched: set[int] = set()
+    fed = late = False
+    for feed in work.rules.ruleset.feeds_of(record.name):
+        if feed.matches is not None and not feed.matches(record.props):
+            continue
+        values[feed.measure] = feed.add(values.get(feed.measure, feed.empty), at, record.offset, log_time)
+        if log_time - at >= feed.longest:
+            late = True
+        else:
+            fed = True
+            touched.update(feed.dimensions)
+    return None if late and not fed and state.ruleset else tuple(sorted(touched))
+
+
+def _apply_facts(work: Work, record: Facts) -> tuple[int, ...]:
+    ruleset = work.rules.ruleset
+    current = dict(work.state.facts)
+    changed = _merge(work, current, record, ruleset.fact_types)
+    work.state.facts = current
+    return _dimensions(ruleset, [f"fact:{name}" for name in changed])
+
+
+def _apply_contact(work: Work, record: Contact) -> tuple[int, ...]:
+    ruleset, contacts = work.rules.ruleset, work.state.contacts
+    if record.person not in contacts and len(contacts) >= CONTACTS_KEPT:
+        work.refused.append("contacts")
+        return ()
+    current = dict(contacts.get(record.person, {}))
+    changed = _merge(work, current, record, ruleset.contact_types)
+    at = min(record.at, work.log_time)
+    if record.gone:
+        if all(fact.at <= at for fact in current.values()):
+            current["gone"] = Fact(True, at, record.source)
+    elif "gone" in current and current["gone"].at < at:
+        del current["gone"]
+    if current == contacts.get(record.person) and not changed:
+        return ()
+    work.state.contacts = {**contacts, record.person: current}
+    return _dimensions(ruleset, [CONTACTS])
+
+
+def _merge(work: Work, current: dict[str, Fact], record: Facts | Contact, types: dict[str, str]) -> list[str]:
+    """Lays the record's values over `current`; the names whose value is another one now. The later `at` wins."""
+    at = min(record.at, work.log_time)
+    changed = []
+    reported: list[tuple[str, FactValue]] = [*record.set.items(), *((name, None) for name in record.clear)]
+    for name, raw in reported:
+        known = current.get(name)
+        if known is not None and known.at > at:
+            continue
+        if known is None and len(current) >= FACTS_KEPT:
+            work.refused.append(name)
+            continue
+        try:
+            value = coerce(types.get(name, "any"), raw)
+        except ValueError:
+            work.refused.append(name)
+            continue
+        current[name] = Fact(value, at, record.source)
+        if (known.value if known is not None else None) != value:
+            changed.append(name)
+    return changed
+
+
+def _dimensions(ruleset: Ruleset, keys: list[str]) -> tuple[int, ...]:
+    touched: set[int] = set()
+    for key in keys:
+        touched.update(ruleset.readers.get(key, ()))
+    return tuple(sorted(touched))
+
+
+def _delete(work: Work) -> tuple[int, ...]:
+    state = work.state
+    if state.deleted:
+        return ()
+    state.deleted, state.standings, state.wake = True, {}, NEVER
+    if state.ruleset:
+        announce_state(work, work.log_time, Cause.DATA)
+    return ()
+
+
+def _restore(work: Work) -> tuple[int, ...]:
+    if work.state.deleted:
+        work.state.deleted = False
+        work.state.ruleset = ""  # evaluated as if seen for the first time
+    return ()

@@ -1,0 +1,86 @@
+"""What a step is made of: the changes it tells, the outcome it counts, and the step while it is under way."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from rules.conditions import Told
+from rules.records import Origin
+from rules.ruleset import InForce
+from rules.state import AccountState, Answer, Standing
+
+
+class Cause(StrEnum):
+    """Why an answer changed."""
+
+    DATA = "data"
+    TIME = "time"
+    RULES = "rules"
+
+
+class Outcome(StrEnum):
+    """What became of a record: every one that is read is counted under exactly one of these."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    LATE = "late"  # outside every window that asks for it
+
+
+APPLIED = Outcome.APPLIED  # a plain global: looking a member up in its class costs more than using it
+
+
+class Kind(StrEnum):
+    MOVED = "segment.moved"
+    ENTERED = "segment.entered"
+    LEFT = "segment.left"
+    STATE = "account.state"
+
+
+# Structs, not dataclasses: a step is made for every record, and a frozen dataclass costs a microsecond.
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """An account moved within a dimension; for `account.state`, where it stands in all of them."""
+
+    kind: Kind
+    account: str
+    dimension: str
+    before: Answer
+    after: Answer
+    segment: str  # a set: which segment was entered or left; a ladder: where it is now
+    effective: int
+    decided: int
+    cause: Cause
+    origin: Origin
+    stays_until: int
+    reason: Told
+    name: str = ""
+    owner: str = ""
+    action: str = ""
+    provisional: bool = False
+    deleted: bool = False
+    memberships: dict[str, Standing] = {}
+
+
+class Step(msgspec.Struct, frozen=True, gc=False):
+    state: AccountState
+    changes: tuple[Change, ...] = ()
+    outcome: Outcome = APPLIED
+    refused: tuple[str, ...] = ()  # facts whose value could not be what they are declared to be
+    early: int = 0  # ms by which the record's `at` lay in the future
+
+
+class Work(msgspec.Struct, gc=False):
+    """A step under way."""
+
+    state: AccountState
+    rules: InForce
+    log_time: int
+    account: str
+    origin: Origin = "live"
+    changes: list[Change] = []
+    refused: list[str] = []
+    early: int = 0
+
+    def done(self, outcome: Outcome = APPLIED) -> Step:
+        return Step(self.state, tuple(self.changes), outcome, tuple(self.refused), self.early)
