@@ -12,7 +12,7 @@ from rules.announcing import announce_state
 from rules.conditions import CONTACTS
 from rules.records import AccountRecord, Activity, Contact, Delete, Facts, FactValue, Restore
 from rules.ruleset import Ruleset, coerce
-from rules.state import NEVER, SEEN_BYTES, SEEN_KEPT, AccountState, Fact
+from rules.state import GONE, NEVER, SEEN_BYTES, SEEN_KEPT, AccountState, Fact
 from rules.work import Cause, Work
 
 FACTS_KEPT = 200  # facts of one account, and contacts of one account: what comes beyond is refused and counted
@@ -55,7 +55,7 @@ def _apply_activity(work: Work, record: Activity) -> tuple[int, ...] | None:
     if at > log_time:
         work.early, at = at - log_time, log_time
     state.measures = values = dict(state.measures)
-    touched: set[int] = set()
+    touched: tuple[int, ...] = ()
     fed = late = False
     for feed in work.rules.ruleset.feeds_of(record.name):
         if feed.matches is not None and not feed.matches(record.props):
@@ -65,8 +65,9 @@ def _apply_activity(work: Work, record: Activity) -> tuple[int, ...] | None:
             late = True
         else:
             fed = True
-            touched.update(feed.dimensions)
-    return None if late and not fed and state.ruleset else tuple(sorted(touched))
+            if feed.dimensions != touched:
+                touched = tuple(sorted({*touched, *feed.dimensions})) if touched else feed.dimensions
+    return None if late and not fed and state.ruleset else touched
 
 
 def _apply_facts(work: Work, record: Facts) -> tuple[int, ...]:
@@ -87,9 +88,9 @@ def _apply_contact(work: Work, record: Contact) -> tuple[int, ...]:
     at = min(record.at, work.log_time)
     if record.gone:
         if all(fact.at <= at for fact in current.values()):
-            current["gone"] = Fact(True, at, record.source)
-    elif "gone" in current and current["gone"].at < at:
-        del current["gone"]
+            current[GONE] = Fact(True, at, record.source)
+    elif GONE in current and current[GONE].at < at:
+        del current[GONE]
     if current == contacts.get(record.person) and not changed:
         return ()
     work.state.contacts = {**contacts, record.person: current}

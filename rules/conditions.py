@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from rules import durations, measures, operators
 from rules.measures import Decision, Verdict
-from rules.state import NEVER, AccountState
+from rules.state import GONE, NEVER, AccountState
 
 Decide: TypeAlias = Callable[[AccountState, int], Decision]
 Told: TypeAlias = dict[str, Any]
@@ -141,7 +141,7 @@ def comparing(comparisons: dict[str, Any], or_missing: bool = False) -> Callable
     elif "exists" in comparisons:
         absent = False
     checks = [
-        (operators.TABLE[op].test, operators.TABLE[op].types, operand) for op, operand in comparisons.items()
+        (operators.TABLE[op].test, operators.decides(op, operand), operand) for op, operand in comparisons.items()
     ]
 
     if len(checks) == 1:
@@ -179,7 +179,7 @@ def contacts(which: str, matches: Callable[[dict[str, Any]], Verdict], words: st
     def decide(state: AccountState, now: int) -> Decision:
         known = unknown = False
         for facts in state.contacts.values():
-            if "gone" in facts:
+            if GONE in facts:
                 continue
             known, verdict = True, matches(facts)
             if verdict is decisive:
@@ -188,7 +188,7 @@ def contacts(which: str, matches: Callable[[dict[str, Any]], Verdict], words: st
         return otherwise if known and not unknown else UNKNOWN
 
     def tell(state: AccountState, now: int) -> Told:
-        each = [matches(facts) for facts in state.contacts.values() if "gone" not in facts]
+        each = [matches(facts) for facts in state.contacts.values() if GONE not in facts]
         says = f"{which} of the contacts: {words}: {each.count(True)} of {len(each)} known contacts"
         return {
             "says": says,
@@ -216,7 +216,7 @@ def count_at_least(measure: str, label: str, k: int, window: int) -> Condition:
         verdict, until = decide(state, now)
         shown = f"{len(pairs)}{'' if complete else '+'}"
         told: Told = {
-            "says": f"{shown} {label} in {durations.in_words(window)} ({needs})",
+            "says": f"{shown} {labelled(label, len(pairs))} in {durations.in_words(window)} ({needs})",
             "verdict": WORD[verdict],
             "value": len(pairs),
             "complete": complete,
@@ -236,7 +236,7 @@ def quiet(measure: str, label: str, length: int) -> Condition:
         verdict, until = seen.decide(state, now)
         pairs, _ = measures.ring_pairs(state.measures.get(measure, NO_RING), NEVER, now)
         told: Told = {
-            "says": f"no {label} for {durations.in_words(length)}",
+            "says": f"no {labelled(label, 0)} for {durations.in_words(length)}",
             "verdict": WORD[verdict],
             "for": durations.in_words(length),
         }
@@ -262,6 +262,11 @@ def score_at_least(measure: str, label: str, threshold: float, half_life: int) -
         return _with_evidence(told, [], until)
 
     return Condition(decide, tell, frozenset({measure}))
+
+
+def labelled(label: str, count: int) -> str:
+    """`page view(s)` as one says it of that many."""
+    return label.replace("(s)", "" if count == 1 else "s")
 
 
 def _with_evidence(told: Told, pairs: list[measures.Pair], until: int) -> Told:

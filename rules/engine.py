@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from rules.announcing import announce, announce_removed, announce_state
 from rules.applying import apply, is_new
-from rules.records import AccountRecord
+from rules.records import AccountRecord, Restore
 from rules.ruleset import Dimension, InForce
 from rules.state import NEVER, AccountState, Answer, Standing, copy
 from rules.work import Cause, Outcome, Step, Work
@@ -31,7 +31,8 @@ def step(state: AccountState | None, record: AccountRecord, log_time: int, rules
     if touched is None:
         return work.done(Outcome.LATE)
     if state.ruleset != rules.ruleset.hash:
-        _first_look(work)
+        by_data = state.born > rules.offset or isinstance(record, Restore)
+        _first_look(work, Cause.DATA if by_data else Cause.RULES)
     elif touched and not state.deleted:
         _evaluate(work, touched, log_time, Cause.DATA)
     return work.done()
@@ -42,7 +43,7 @@ def let_time_pass(account: str, state: AccountState, until: int, log_time: int, 
     work = Work(copy(state), rules, log_time, account)
     _catch_up(work, until)
     if work.state.ruleset != rules.ruleset.hash:
-        _first_look(work)
+        _first_look(work, Cause.RULES)
     return work.done()
 
 
@@ -90,7 +91,7 @@ def _adopt(work: Work) -> None:
     state.measures = kept
 
 
-def _first_look(work: Work) -> None:
+def _first_look(work: Work, cause: Cause) -> None:
     """An account's first evaluation is told as one `account.state`, not as a change per dimension."""
     state, ruleset = work.state, work.rules.ruleset
     if not ruleset.dimensions:
@@ -98,7 +99,6 @@ def _first_look(work: Work) -> None:
     state.ruleset = ruleset.hash
     if state.deleted:
         return
-    cause = Cause.DATA if state.born > work.rules.offset else Cause.RULES
     for dimension in ruleset.dimensions:
         answer, wake = dimension.decide(state, work.log_time)
         state.standings = {**state.standings, dimension.name: Standing(answer, work.log_time, wake)}

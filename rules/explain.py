@@ -7,7 +7,7 @@ from typing import Any
 from rules.changes import instant_or_none, iso, readable
 from rules.reasons import display_name, explain, is_provisional
 from rules.ruleset import Dimension, Ruleset
-from rules.state import AccountState, Standing
+from rules.state import GONE, AccountState, Standing
 
 
 def explanation(account: str, state: AccountState, ruleset: Ruleset, now: int) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def explanation(account: str, state: AccountState, ruleset: Ruleset, now: int) -
             name: {"value": fact.value, "at": iso(fact.at), "source": fact.source}
             for name, fact in sorted(state.facts.items())
         },
-        "contacts": sum(1 for contact in state.contacts.values() if "gone" not in contact),
+        "contacts": sum(1 for contact in state.contacts.values() if GONE not in contact),
     }
 
 

@@ -19,7 +19,7 @@ import msgspec
 from rules.engine import let_time_pass, step
 from rules.records import AccountRecord, Record, RulesetRecord, Tick
 from rules.ruleset import InForce, Ruleset
-from rules.state import AccountState
+from rules.state import NEVER, AccountState
 from rules.work import APPLIED, Change, Outcome, Step
 
 ACCOUNTS_PER_TICK = 1_000
@@ -53,6 +53,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     n: int
     change: Change
     state: AccountState  # of the account right after the change's record
+    ruleset: Ruleset  # that decided it
 
 
 @dataclass(slots=True)
@@ -97,9 +98,10 @@ def fold(
 ) -> Folded:
     """Folds `records`, whose offsets begin at `partition.offset` or after, up to `end` (default: the last).
 
-    `states` holds the accounts that the records name, and for a tick those in `due` (the earliest wakes up to
-    the tick's time, at most ACCOUNTS_PER_TICK, in order) and `unswept` (the next accounts after the sweep's
-    cursor, in order). Raises RulesetError for a ruleset record that this code cannot load.
+    `states` holds the accounts that the records name, and those in `due` and `unswept`. For a tick `due` is the
+    earliest wakes up to its time, at most ACCOUNTS_PER_TICK, in order, and `unswept` the next accounts after the
+    sweep's cursor, in order; for a ruleset `due` is all wakes up to its time. Raises RulesetError for a ruleset
+    record that this code cannot load.
     """
     work = _Fold(Folded(partition, rules), states, partition.log_time, dict(partition.high), partition.sweep)
     for record in records:
@@ -108,7 +110,7 @@ def fold(
             case Tick():
                 work.tick(record, due, unswept)
             case RulesetRecord():
-                work.switch(record, compile)
+                work.switch(record, compile, due)
             case _:
                 work.account(record)
     if end is None:
@@ -144,25 +146,33 @@ class _Fold:
             self.folded.counts["early", source] += done.early > 0
 
     def tick(self, tick: Tick, due: Sequence[Due], unswept: Sequence[str]) -> None:
-        heap, n, fired = list(due), 0, 0
-        while heap and heap[0][0] <= self.log_time and fired < ACCOUNTS_PER_TICK:
-            instant, account = heapq.heappop(heap)
-            done = self._pass(account, instant)
-            n = self._take(account, done, tick.offset, n)
-            fired += 1
-            if done.state.wake <= self.log_time:
-                heapq.heappush(heap, (done.state.wake, account))
+        fired, n = self._fire(due, tick.offset, ACCOUNTS_PER_TICK)
         if self.sweep is not None:
             swept = unswept[: ACCOUNTS_PER_TICK - fired]
             for account in swept:
                 n = self._take(account, self._pass(account, self.log_time), tick.offset, n)
-            self.sweep = (
-                None if len(swept) == len(unswept) < ACCOUNTS_PER_TICK else swept[-1] if swept else self.sweep
-            )
+            if len(swept) == len(unswept) < ACCOUNTS_PER_TICK:
+                self.sweep = None
+            elif swept:
+                self.sweep = swept[-1]
         self.folded.counts["tick", ""] += 1
 
-    def switch(self, record: RulesetRecord, compile: Compile) -> None:
+    def _fire(self, due: Sequence[Due], offset: int, at_most: int) -> tuple[int, int]:
+        """Fires wakes in (instant, account) order; how many fired, and the number of the next change."""
+        heap, n, fired = list(due), 0, 0
+        while heap and heap[0][0] <= self.log_time and fired < at_most:
+            instant, account = heapq.heappop(heap)
+            done = self._pass(account, instant)
+            n = self._take(account, done, offset, n)
+            fired += 1
+            if done.state.wake <= self.log_time:
+                heapq.heappush(heap, (done.state.wake, account))
+        return fired, n
+
+    def switch(self, record: RulesetRecord, compile: Compile, due: Sequence[Due]) -> None:
+        """What was due before the switch is still decided by the rules that were in force then."""
         ruleset = compile(record.files)
+        self._fire(due, record.offset, NEVER)
         self.folded.rules = self.folded.rules.switch(ruleset, record.offset, self.log_time)
         self.folded.switched = ruleset
         self.sweep = ""
@@ -201,6 +211,7 @@ class _Fold:
         if account not in folded.states:
             folded.before[account] = self.loaded.get(account)
         folded.states[account] = done.state
+        epoch, ruleset = folded.partition.epoch, folded.rules.ruleset
         for i, change in enumerate(done.changes, n):
-            folded.outgoing.append(Outgoing(folded.partition.epoch, offset, i, change, done.state))
+            folded.outgoing.append(Outgoing(epoch, offset, i, change, done.state, ruleset))
         return n + len(done.changes)

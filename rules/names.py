@@ -160,6 +160,9 @@ class Names:
         declared: model.FactDeclaration,
         given: dict[str, Any],
     ) -> None:
+        for op in operators.PRESENCE:
+            if op in given and len(given) > 1:
+                place.at(op).problem(f"'{op}' stands alone: no value can be missing and compared", "split it")
         for op, operand in given.items():
             if declared.type not in operators.TABLE[op].types:
                 place.at(op).problem(f"'{op}' does not work on {name}, which is a {declared.type}")

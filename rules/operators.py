@@ -27,6 +27,7 @@ class Operator:
 
 
 TABLE: dict[str, Operator] = {
+    # A comparison of unlike types is unknown, see `decides`: true is not 1, and "1" is neither.
     "is": Operator(SCALAR, lambda value, operand: value == operand, "is {}"),
     "is_not": Operator(SCALAR, lambda value, operand: value != operand, "is not {}"),
     "in": Operator(SCALAR, lambda value, operand: value in operand, "is one of {}"),
@@ -51,6 +52,16 @@ _TYPES = {bool: "boolean", int: "number", float: "number", list: "list", tuple: 
 def type_of(value: object) -> str:
     """The fact type of a plain value; `other` for what no fact can be: an object in the props of an activity."""
     return _TYPES.get(type(value), "other")  # asked for every event: one look-up
+
+
+def decides(operator: str, operand: Any) -> frozenset[str]:
+    """The types of value that `operator` can compare with `operand`."""
+    takes = TABLE[operator].types
+    if operator in ("is", "is_not"):
+        return takes & {type_of(operand)}
+    if operator in ("in", "not_in"):
+        return takes & {type_of(each) for each in operand}
+    return takes
 
 
 def words(operator: str, operand: object) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from rules.records import FactValue
 
 VERSION = b"\x01"
+GONE = "\0gone"  # among a contact's facts: no longer a contact; no source can report a fact of that name
 NEVER = 1 << 53  # later than every instant, and still exact as a Redis score
 SEEN_KEPT = 64
 SEEN_BYTES = 8

@@ -82,5 +82,9 @@ class Work(msgspec.Struct, gc=False):
     refused: list[str] = []
     early: int = 0
 
+    def origin_of(self, cause: Cause) -> Origin:
+        """What time or rules did is live, whatever record it was that noticed."""
+        return self.origin if cause is Cause.DATA else "live"
+
     def done(self, outcome: Outcome = APPLIED) -> Step:
         return Step(self.state, tuple(self.changes), outcome, tuple(self.refused), self.early)

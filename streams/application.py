@@ -9,9 +9,11 @@ Run it with `isotherm worker` or `faust -A streams worker`.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -100,6 +102,7 @@ def build(settings: Settings) -> faust.App:
         value_serializer="raw",
         key_serializer="raw",
         store="memory://",
+        datadir=Path(tempfile.gettempdir()) / "isotherm-faust",  # Faust wants one; nothing of ours is in it
         logging_config=logs.CONFIG,
     )
     parts = Parts.of(settings)

@@ -67,8 +67,8 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     async def on_start(self) -> None:
         self._consumer = consumer(self._settings, "fold")
+        await self._consumer.start()  # before subscribing: nobody waits here for the group to settle
         self._consumer.subscribe([self._topic], listener=self)
-        await self._consumer.start()
 
     async def on_stop(self) -> None:
         self._changed.set()

@@ -20,11 +20,13 @@ import msgspec
 from rules.changes import cloud_event, memberships
 from rules.compiler import compile_files, ruleset_hash
 from rules.fold import ACCOUNTS_PER_TICK, Due, Folded, Partition, accounts_of, fold, runs
-from rules.records import Record, Tick, decode_record
+from rules.records import Record, RulesetRecord, Tick, decode_record
 from rules.ruleset import NO_RULES, InForce, Ruleset
 from rules.state import NEVER
 from streams.store.base import Acquired, Committed, Outbound, Refused, Store, commit_of
 from streams.topics import CHANGES, DEAD_LETTERS, MEMBERSHIPS
+
+EVERYBODY = 1 << 31
 
 
 class Message(Protocol):
@@ -99,13 +101,14 @@ async def fold_batch(
 
 
 async def look_up(records: Sequence[Record], owned: Owned, store: Store) -> tuple[list[Due], list[str]]:
-    """For a tick (which stands alone): the accounts that are due, and those that the sweep comes to next."""
-    if not records or not isinstance(records[0], Tick):
+    """For a tick or a ruleset (which stand alone): the accounts that are due, and for a tick those that the sweep
+    comes to next. A ruleset asks for everybody who is due: what the old rules owe is paid before they go."""
+    if not records or not isinstance(records[0], Tick | RulesetRecord):
         return [], []
-    partition = owned.partition
-    until = max(records[0].received, partition.log_time)
-    due = await store.due(partition.number, until, ACCOUNTS_PER_TICK)
-    if partition.sweep is None:
+    partition, first = owned.partition, records[0]
+    until = max(first.received, partition.log_time)
+    due = await store.due(partition.number, until, ACCOUNTS_PER_TICK if isinstance(first, Tick) else EVERYBODY)
+    if partition.sweep is None or isinstance(first, RulesetRecord):
         return due, []
     return due, await store.accounts_after(partition.number, partition.sweep, ACCOUNTS_PER_TICK)
 
@@ -140,13 +143,13 @@ def decoded(messages: Sequence[Message], offset: int) -> Iterator[tuple[Sequence
 
 def published(folded: Folded) -> Iterator[Outbound]:
     """Each change, and after an account's last one at a position its full memberships."""
-    number, ruleset = folded.partition.number, folded.rules.ruleset
+    number = folded.partition.number
     for i, out in enumerate(folded.outgoing):
         account = out.change.account
-        yield Outbound(CHANGES, account, cloud_event(number, ruleset, out))
+        yield Outbound(CHANGES, account, cloud_event(number, out.ruleset, out))
         following = folded.outgoing[i + 1] if i + 1 < len(folded.outgoing) else None
         if following is None or (following.offset, following.change.account) != (out.offset, account):
-            yield Outbound(MEMBERSHIPS, account, memberships(number, ruleset, out))
+            yield Outbound(MEMBERSHIPS, account, memberships(number, out.ruleset, out))
 
 
 def dead_letter(message: Message, reason: str) -> Outbound:

@@ -53,8 +53,8 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
 
     async def on_start(self) -> None:
         self._consumer = consumer(self._settings, "router")
+        await self._consumer.start()  # before subscribing: nobody waits here for the group to settle
         self._consumer.subscribe([self._settings.topics(role) for role in SOURCES], listener=self)
-        await self._consumer.start()
 
     async def on_stop(self) -> None:
         async with self._turn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 
 import faust
@@ -25,5 +26,16 @@ def work(settings: Settings, log_level: str = "INFO") -> None:
 
         asyncio.set_event_loop(uvloop.new_event_loop())
     app = build(settings)
+    collect_seldom()
     loop = asyncio.get_event_loop_policy().get_event_loop()
     faust.Worker(app, loop=loop, loglevel="WARN", redirect_stdouts=False, quiet=True).execute_from_commandline()
+
+
+def collect_seldom() -> None:
+    """Tells the garbage collector that what is here stays, and that what comes mostly goes by itself.
+
+    A batch's records and states hold no cycles; looking for some among them costs a sixth of the fold's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)

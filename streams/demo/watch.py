@@ -108,26 +108,23 @@ class Watch:
             return sum(unpack_partition(held).offset for held in await pipe.execute() if held)
 
     async def is_settled(self) -> bool:
-        """Everything in the log is folded, every change of it was read here, and nothing more came for a moment.
+        """All that was read of the log is folded, its changes are published, and nothing more comes for a moment.
 
         The moment matters: a message counts as routed shortly before its records stand in the log.
         """
-        before = await self._ends()
+        before = await self._positions()
         await asyncio.sleep(QUIET_S)
         log = self._settings.topics(ACCOUNT_LOG)
-        if await self.folded() < sum(end for tp, end in before.items() if tp.topic == log):
+        if await self.folded() < sum(offset for tp, offset in before.items() if tp.topic == log):
             return False
         async with self._redis.pipeline(transaction=False) as pipe:
             for its in self._keys:
                 pipe.xlen(its.outbox)
-            if any(await pipe.execute()):
-                return False
-        ends = await self._ends()
-        return ends == before and all([await self._consumer.position(tp) >= end for tp, end in ends.items()])
+            waiting = any(await pipe.execute())
+        return not waiting and await self._positions() == before
 
-    async def _ends(self) -> dict[TopicPartition, int]:
-        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(list(self._consumer.assignment()))
-        return ends
+    async def _positions(self) -> dict[TopicPartition, int]:
+        return {tp: await self._consumer.position(tp) for tp in self._consumer.assignment()}
 
     async def _hottest(self) -> list[Hot]:
         hot = set(await self._reader.members(ENGAGEMENT, HOT))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import resource
 import time
@@ -33,6 +32,7 @@ from streams.fold import Fold
 from streams.producer import Producer
 from streams.publisher import Publisher
 from streams.router import Router
+from streams.run import collect_seldom
 from streams.settings import Settings
 from streams.store.redis import RedisStore, connect
 from streams.store.sources import SourceStore
@@ -57,7 +57,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--events", type=int, required=True, help="stop after as many records (messages) or more")
     parser.add_argument("--partitions", type=int, default=1)
     parser.add_argument("--name", default="isotherm")
-    parser.add_argument("--freeze", action="store_true", help="try a garbage collector that seldom looks")
+    parser.add_argument("--collect", action="store_true", help="leave the garbage collector as Python sets it")
     return parser.parse_args()
 
 
@@ -149,10 +149,8 @@ async def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     arguments = parsed()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # only the result is printed
-    if arguments.freeze:
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(100_000, 50, 100)
+    if not arguments.collect:
+        collect_seldom()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(runner.run(run(arguments))), flush=True)
 

@@ -33,6 +33,7 @@ from story import (
 from rules import operators
 from rules.applying import FACTS_KEPT
 from rules.changes import cloud_event, memberships
+from rules.compiler import compile_files
 from rules.engine import step
 from rules.fold import Partition, fold, runs
 from rules.records import Activity, Contact, Facts, Record, RulesetRecord, Tick, decode_record
@@ -980,3 +981,66 @@ def test_persons_leave_no_more_than_a_keyed_hash() -> None:
 
 def test_times_between_days_are_what_the_stories_say() -> None:
     assert (SAT - MON, SUN - MON, TUE - MON) == (5 * DAY, 6 * DAY, DAY)
+
+
+# -- found by reading, each once wrong ----------------------------------------------------------------------
+
+
+def test_what_the_old_rules_owe_is_paid_before_the_new_ones_begin() -> None:
+    """Due before the switch but reached by no tick: it left by time, under the rules of then."""
+    rules = InForce().switch(ruleset(THREE_VISITS), -1, 0)
+    partition = Partition(0, ruleset=rules.ruleset.hash, introduced=rules.introduced)
+    visits: list[Record] = [
+        Activity(account=ACME, name="visit", at=at, received=at, offset=i) for i, at in enumerate([MON, TUE, WED])
+    ]
+    hot = fold(partition, rules, visits, {}, compile_files)
+    files = ruleset(THREE_VISITS.replace("at_least: 3", "at_least: 2")).files
+    late = RulesetRecord(received=MON + WEEK + HOUR, hash="", files=files, offset=3)
+    switched = fold(hot.partition, hot.rules, [late], hot.states, compile_files, due=[(MON + WEEK, ACME)])
+    (out,) = switched.outgoing
+    assert (out.change.before, out.change.after) == (("hot",), ("cold",))
+    assert (out.change.cause, out.change.effective) == ("time", MON + WEEK)
+    assert out.ruleset is hot.rules.ruleset
+    swept = fold(
+        switched.partition,
+        switched.rules,
+        [Tick(received=MON + WEEK + 2 * HOUR, offset=4)],
+        switched.states,
+        compile_files,
+        unswept=[ACME],
+    )
+    assert [(o.change.after, o.change.cause, o.change.effective) for o in swept.outgoing] == [
+        (("hot",), "rules", MON + WEEK + HOUR)
+    ]
+
+
+def test_what_time_did_is_live_although_an_import_noticed_it() -> None:
+    account = given(THREE_VISITS).sees("visit", at=[MON, TUE, WED])
+    late = SUN + 3 * DAY
+    account.feed(Facts(account=ACME, at=late, received=late, set={"name": "Acme"}, origin="import"))
+    assert [(each.cause, each.origin) for each in account.told] == [
+        ("data", "live"),
+        ("data", "live"),
+        ("time", "live"),
+    ]
+
+
+def test_a_restored_account_is_back_by_its_data_not_by_the_rules() -> None:
+    account = given(THREE_VISITS).sees("visit", at=MON).gets_rules(THREE_VISITS, at=TUE).is_deleted(at=WED)
+    assert account.is_restored(at=THU).told[-1].cause == "data"
+
+
+@pytest.mark.parametrize(
+    ("asked", "seen", "counts"),
+    [("1", True, False), ("1", 1, True), ("true", 1, False), ("true", True, True), ("'1'", 1, False)],
+)
+def test_true_is_not_one_and_one_is_not_a_text(asked: str, seen: Any, counts: bool) -> None:
+    account = given_when(f"{{count: page, where: {{n: {{is: {asked}}}}}, at_least: 1, within: 7d}}")
+    account.sees("page", at=MON, props={"n": seen})
+    assert account.segment() == (YES if counts else NO)
+
+
+def test_a_contact_fact_named_gone_is_like_any_other() -> None:
+    account = given_when("{contacts: all, where: {status: {is: active}}}").contact("p", at=MON, status="active")
+    account.feed(Contact(account=ACME, person="p", at=TUE, received=TUE, set={"gone": "fishing"}))
+    assert account.segment() == YES
