@@ -52,51 +52,37 @@ def always() -> Condition:
 
 
 def all_of(parts: list[Condition]) -> Condition:
-    decisions = [part.decide for part in parts]
-
-    def decide(state: AccountState, now: int) -> Decision:
-        false_until, until, unknown = -1, NEVER, False
-        for part in decisions:
-            verdict, holds = part(state, now)
-            if verdict is False:
-                if holds == NEVER:
-                    return FALSE
-                if holds > false_until:
-                    false_until = holds
-            else:
-                if verdict is None:
-                    unknown = True
-                if holds < until:
-                    until = holds
-        if false_until >= 0:
-            return False, false_until
-        return (None if unknown else True), until
-
-    return Condition(decide, _tell_parts("all", decide, parts), _reads(parts))
+    return _combined("all", parts, settled_by=False)
 
 
 def any_of(parts: list[Condition]) -> Condition:
+    return _combined("any", parts, settled_by=True)
+
+
+def _combined(word: str, parts: list[Condition], settled_by: bool) -> Condition:
+    """`all` is settled by one false part, `any` by one true part; otherwise unknown if any part is."""
     decisions = [part.decide for part in parts]
+    for_ever, otherwise = (settled_by, NEVER), not settled_by
 
     def decide(state: AccountState, now: int) -> Decision:
-        true_until, until, unknown = -1, NEVER, False
+        settled_until, until, unknown = -1, NEVER, False
         for part in decisions:
             verdict, holds = part(state, now)
-            if verdict is True:
+            if verdict is settled_by:
                 if holds == NEVER:
-                    return TRUE
-                if holds > true_until:
-                    true_until = holds
+                    return for_ever
+                if holds > settled_until:
+                    settled_until = holds
             else:
                 if verdict is None:
                     unknown = True
                 if holds < until:
                     until = holds
-        if true_until >= 0:
-            return True, true_until
-        return (None if unknown else False), until
+        if settled_until >= 0:
+            return settled_by, settled_until
+        return (None if unknown else otherwise), until
 
-    return Condition(decide, _tell_parts("any", decide, parts), _reads(parts))
+    return Condition(decide, _tell_parts(word, decide, parts), _reads(parts))
 
 
 def negate(part: Condition) -> Condition:
