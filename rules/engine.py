@@ -73,6 +73,7 @@ def _switch(work: Work) -> None:
         state.standings = {key: each for key, each in state.standings.items() if key != name}
         if gone.answer and not state.deleted:
             announce_removed(work, name, gone.answer)
+    _set_wake(state)  # a dimension that is gone has nothing to wake for
     if not state.deleted:
         _evaluate(work, tuple(range(len(rules.ruleset.dimensions))), rules.at, Cause.RULES)
 

@@ -24,6 +24,7 @@ from rules.work import APPLIED, Change, Outcome, Step
 
 ACCOUNTS_PER_TICK = 1_000
 Due: TypeAlias = tuple[int, str]  # (instant, account)
+ALONE = (Tick, RulesetRecord)  # records that name no account; a tuple, because a union is built anew each time
 Compile: TypeAlias = Callable[[Mapping[str, str]], Ruleset]
 
 
@@ -73,7 +74,7 @@ def runs(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
     """`records` cut so that each tick and each ruleset stands alone."""
     start = 0
     for i, record in enumerate(records):
-        if isinstance(record, Tick | RulesetRecord):
+        if isinstance(record, ALONE):
             if i > start:
                 yield records[start:i]
             yield records[i : i + 1]
@@ -83,7 +84,7 @@ def runs(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
 
 
 def accounts_of(records: Iterable[Record]) -> set[str]:
-    return {record.account for record in records if not isinstance(record, Tick | RulesetRecord)}
+    return {record.account for record in records if not isinstance(record, ALONE)}
 
 
 def fold(

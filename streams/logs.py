@@ -20,6 +20,8 @@ CONFIG: dict[str, Any] = {
     "disable_existing_loggers": False,
     "handlers": {"json": {"()": "streams.logs.Libraries"}},
     "root": {"handlers": ["json"], "level": "WARNING"},
+    # By name too: Faust sets the root to DEBUG for its spinner, and every fetch would make records for nobody.
+    "loggers": {name: {"level": "WARNING"} for name in ("aiokafka", "asyncio", "faust", "mode", "redis")},
 }
 
 

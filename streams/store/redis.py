@@ -28,6 +28,7 @@ from streams.store.base import (
     unpack_outbox,
     unpack_partition,
 )
+from streams.store.together import Together
 
 _COMMIT = Path(__file__).with_name("commit.lua").read_text()
 
@@ -42,6 +43,7 @@ class RedisStore:
         self._redis: Any = redis
         self._keys = [PartitionKeys.of(p, partitions, namespace) for p in range(partitions)]
         self._commit = self._redis.register_script(_COMMIT)
+        self._together = Together(redis)
 
     async def acquire(self, partition: int) -> Acquired:
         keys, token = self._keys[partition], new_token()
@@ -58,7 +60,7 @@ class RedisStore:
         names = list(accounts)
         if not names:
             return {}
-        blobs = await self._redis.hmget(self._keys[partition].accounts, names)
+        blobs = await self._together.ask("HMGET", self._keys[partition].accounts, *names)
         return {name: states.unpack(blob) for name, blob in zip(names, blobs, strict=True) if blob is not None}
 
     async def due(self, partition: int, until: int, limit: int) -> list[Due]:
@@ -72,7 +74,7 @@ class RedisStore:
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         keys, arguments = self._written(commit)
-        status, number = await self._commit(keys=keys, args=arguments)
+        status, number = await self._together.run(self._commit, keys, arguments)
         match status:
             case b"OK" | b"REPEATED":
                 return Committed(int(float(number)) if number else NEVER, repeated=status == b"REPEATED")
@@ -82,12 +84,12 @@ class RedisStore:
                 return Refused("moved", int(number))
 
     async def outbox(self, partition: int, limit: int) -> list[Entry]:
-        found = await self._redis.xrange(self._keys[partition].outbox, count=limit)
+        found = await self._together.ask("XRANGE", self._keys[partition].outbox, "-", "+", "COUNT", limit)
         return [Entry(id.decode(), unpack_outbox(fields[b"m"])) for id, fields in found]
 
     async def trim(self, partition: int, id: str) -> None:
         offset, _, n = id.partition("-")
-        await self._redis.xtrim(self._keys[partition].outbox, minid=f"{offset}-{int(n) + 1}", approximate=False)
+        await self._together.ask("XTRIM", self._keys[partition].outbox, "MINID", "=", f"{offset}-{int(n) + 1}")
 
     async def members(self, partition: int, dimension: str, segment: str) -> set[str]:
         found = await self._redis.smembers(self._keys[partition].members(dimension, segment))

@@ -1044,3 +1044,12 @@ def test_a_contact_fact_named_gone_is_like_any_other() -> None:
     account = given_when("{contacts: all, where: {status: {is: active}}}").contact("p", at=MON, status="active")
     account.feed(Contact(account=ACME, person="p", at=TUE, received=TUE, set={"gone": "fishing"}))
     assert account.segment() == YES
+
+
+def test_a_removed_dimension_wakes_nobody() -> None:
+    """Its wake was kept, found nobody to ask at its instant, and was waited for again, for ever."""
+    other = "dimension: other\nsegments: [{segment: all, otherwise: true}]\n"
+    account = given(THREE_VISITS, other).sees("visit", at=[MON, TUE, WED])
+    account.gets_rules(other, at=THU)
+    assert account.wakes_at == NEVER
+    assert account.until(SUN + 4 * WEEK).segment("other") == "all"
