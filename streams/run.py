@@ -34,7 +34,8 @@ def work(settings: Settings, log_level: str = "INFO") -> None:
 def collect_seldom() -> None:
     """Tells the garbage collector that what is here stays, and that what comes mostly goes by itself.
 
-    A batch's records and states hold no cycles; looking for some among them costs a sixth of the fold's time.
+    A batch's records and states hold no cycles, and looking for some among them is no use. `tests/bench/ours.py`
+    with and without `--collect` compares.
     """
     gc.collect()
     gc.freeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -32,6 +33,7 @@ CONFIGS: dict[str, dict[str, str]] = {
 # A change has its record's partition number: so these have as many partitions as the log.
 LIKE_THE_LOG = (ACCOUNT_LOG, CHANGES, MEMBERSHIPS)
 SOURCE_PARTITIONS = 4
+SHOWN_WITHIN_S = 10
 
 
 class TopicsError(Exception):
@@ -67,9 +69,18 @@ async def create(kafka: str, topics: Topics, partitions: int, replication: int) 
                     created.append(name)
                 elif error is not TopicAlreadyExistsError:
                     raise TopicsError(f"cannot create topic {name}: {error.__name__}")
+        await _shown(admin, {topics(role) for role in CONFIGS})
     finally:
         await admin.close()
     return created
+
+
+async def _shown(admin: AIOKafkaAdminClient, names: set[str]) -> None:
+    """Returns when the broker lists `names`: it acknowledges a topic a moment before it shows it."""
+    for _ in range(SHOWN_WITHIN_S * 10):
+        if names <= set(await admin.list_topics()):
+            return
+        await asyncio.sleep(0.1)
 
 
 async def check(kafka: str, topics: Topics, partitions: int) -> None:
