@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -197,9 +196,3 @@ def test_slots_of_partitions_are_evenly_spaced() -> None:
         width = 16384 / partitions
         assert all(p * width - 1 <= slot < (p + 1) * width + 1 for p, slot in enumerate(slots))
         assert len({PartitionKeys.of(p, partitions).prefix for p in range(partitions)}) == partitions
-
-
-def test_a_commit_is_a_value() -> None:
-    """Frozen, so that a retry sends what was sent before."""
-    one = Commit("t", 0, "b", Partition(0))
-    assert replace(one) == one

@@ -14,7 +14,6 @@ from story import (
     MON,
     MS,
     NAMES,
-    SAT,
     SUN,
     THU,
     TUE,
@@ -977,10 +976,6 @@ def test_persons_leave_no_more_than_a_keyed_hash() -> None:
     record = Contact(account=ACME, person="5f0c", at=MON, received=MON, set={"status": "active"})
     done = step(None, record, MON, InForce().switch(ruleset(THREE_VISITS), -1, 0))
     assert list(done.state.contacts) == ["5f0c"]
-
-
-def test_times_between_days_are_what_the_stories_say() -> None:
-    assert (SAT - MON, SUN - MON, TUE - MON) == (5 * DAY, 6 * DAY, DAY)
 
 
 # -- found by reading, each once wrong ----------------------------------------------------------------------
