@@ -5,15 +5,14 @@ from __future__ import annotations
 from rules.conditions import Told
 from rules.reasons import display_name, explain, is_provisional
 from rules.ruleset import Dimension
-from rules.state import NEVER, Answer
+from rules.state import NEVER, Answer, standing_in
 from rules.work import Cause, Change, Kind, Work
 
 
 def announce(work: Work, dimension: Dimension, before: Answer, now: int, cause: Cause) -> None:
     state = work.state
-    standing = state.standings[dimension.name]
-    after = standing.answer
-    until = dimension.stays_until(after, state, standing.wake)
+    after = standing_in(state, dimension.name).answer
+    until = work.rules.ruleset.stays_until(dimension, state)
     if dimension.kind == "ladder":
         kinds = [(Kind.MOVED, after[0] if after else "")]
     else:
@@ -37,7 +36,7 @@ def announce(work: Work, dimension: Dimension, before: Answer, now: int, cause: 
                 explain(dimension, state, before, name, now),
                 display_name(state),
                 segment.owner if segment else "",
-                segment.action if segment else "",
+                segment.action if segment else {},
                 is_provisional(work.account),
             )
         )
@@ -70,7 +69,7 @@ def announce_state(work: Work, now: int, cause: Cause) -> None:
     state, ruleset = work.state, work.rules.ruleset
     told: Told = {}
     for dimension in ruleset.dimensions:
-        answer = state.standings[dimension.name].answer if dimension.name in state.standings else ()
+        answer = standing_in(state, dimension.name).answer
         if answer:
             told[dimension.name] = explain(dimension, state, (), answer[0], now)
     change = Change(

@@ -6,13 +6,16 @@ Each function folds a record into the state under way and names the dimensions t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import assert_never
 
 from rules.announcing import announce_state
 from rules.conditions import CONTACTS
+from rules.facts import UNDECLARED, FactRule, coerce, merged
+from rules.measures import Decision
 from rules.records import AccountRecord, Activity, Contact, Delete, Facts, FactValue, Restore
-from rules.ruleset import Ruleset, coerce
-from rules.state import GONE, NEVER, SEEN_BYTES, SEEN_KEPT, AccountState, Fact
+from rules.ruleset import Feed, Ruleset
+from rules.state import GONE, NEVER, SEEN_BYTES, SEEN_KEPT, AccountState, Fact, Report
 from rules.work import Cause, Work
 
 FACTS_KEPT = 200  # facts of one account, and contacts of one account: what comes beyond is refused and counted
@@ -58,22 +61,37 @@ def _apply_activity(work: Work, record: Activity) -> tuple[int, ...] | None:
     touched: tuple[int, ...] = ()
     fed = late = False
     for feed in work.rules.ruleset.feeds_of(record.name):
-        if feed.matches is not None and not feed.matches(record.props):
+        if feed.matches is not None and not feed.matches(record):
             continue
-        values[feed.measure] = feed.add(values.get(feed.measure, feed.empty), at, record.offset, log_time)
+        known = values.get(feed.measure, feed.empty)
+        if feed.renews is not None and feed.renews(known, record, log_time):
+            values[feed.measure] = feed.add(known, at, record, log_time)
+            fed = True
+            continue
+        said = [ask(state, log_time) for ask in feed.asked]
+        values[feed.measure] = feed.add(known, at, record, log_time)
         if log_time - at >= feed.longest:
             late = True
         else:
             fed = True
-            if feed.dimensions != touched:
+            if feed.dimensions != touched and _says_otherwise(feed, said, state, log_time):
                 touched = tuple(sorted({*touched, *feed.dimensions})) if touched else feed.dimensions
     return None if late and not fed and state.ruleset else touched
+
+
+def _says_otherwise(feed: Feed, said: list[Decision], state: AccountState, now: int) -> bool:
+    """Whether some condition says something else of the measure than before, or for a shorter time."""
+    for ask, (verdict, until) in zip(feed.asked, said, strict=True):
+        says, holds = ask(state, now)
+        if says is not verdict or holds < until:
+            return True
+    return False
 
 
 def _apply_facts(work: Work, record: Facts) -> tuple[int, ...]:
     ruleset = work.rules.ruleset
     current = dict(work.state.facts)
-    changed = _merge(work, current, record, ruleset.fact_types)
+    changed = _merge(work, current, record, ruleset.facts)
     work.state.facts = current
     return _dimensions(ruleset, [f"fact:{name}" for name in changed])
 
@@ -84,7 +102,7 @@ def _apply_contact(work: Work, record: Contact) -> tuple[int, ...]:
         work.refused.append("contacts")
         return ()
     current = dict(contacts.get(record.person, {}))
-    changed = _merge(work, current, record, ruleset.contact_types)
+    changed = _merge(work, current, record, ruleset.contact_facts)
     at = min(record.at, work.log_time)
     if record.gone:
         if all(fact.at <= at for fact in current.values()):
@@ -97,25 +115,28 @@ def _apply_contact(work: Work, record: Contact) -> tuple[int, ...]:
     return _dimensions(ruleset, [CONTACTS])
 
 
-def _merge(work: Work, current: dict[str, Fact], record: Facts | Contact, types: dict[str, str]) -> list[str]:
-    """Lays the record's values over `current`; the names whose value is another one now. The later `at` wins."""
+def _merge(
+    work: Work, current: dict[str, Fact], record: Facts | Contact, rules: Mapping[str, FactRule]
+) -> list[str]:
+    """Takes the record's values into `current`; the names whose value is another one now."""
     at = min(record.at, work.log_time)
     changed = []
     reported: list[tuple[str, FactValue]] = [*record.set.items(), *((name, None) for name in record.clear)]
     for name, raw in reported:
-        known = current.get(name)
-        if known is not None and known.at > at:
-            continue
+        known, rule = current.get(name), rules.get(name, UNDECLARED)
         if known is None and len(current) >= FACTS_KEPT:
             work.refused.append(name)
             continue
         try:
-            value = coerce(types.get(name, "any"), raw)
+            value = coerce(rule.kind, raw, rule.zone)
         except ValueError:
             work.refused.append(name)
             continue
-        current[name] = Fact(value, at, record.source)
-        if (known.value if known is not None else None) != value:
+        fact = merged(known, Report(value, at, record.source), rule)
+        if fact is None:
+            continue
+        current[name] = fact
+        if (known.value if known is not None else None) != fact.value:
             changed.append(name)
     return changed
 

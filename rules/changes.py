@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from rules.fold import Outgoing
-from rules.ruleset import Ruleset
-from rules.state import NEVER, Answer
+from rules.ruleset import Dimension, Ruleset
+from rules.state import NEVER, NOWHERE, Answer, Standing, standing_in
 from rules.work import Kind
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -66,7 +66,7 @@ def memberships(partition: int, ruleset: Ruleset, out: Outgoing) -> bytes | None
         {
             "account": change.account,
             "name": change.name,
-            "memberships": {name: _plain(ruleset, name, s.answer) for name, s in state.standings.items()},
+            "memberships": {each.name: _plain(each, standing_in(state, each.name)) for each in ruleset.dimensions},
             "effective": iso(change.effective),
             "position": _position(partition, out),
             "ruleset": ruleset.hash,
@@ -110,25 +110,23 @@ def _state_data(ruleset: Ruleset, out: Outgoing) -> dict[str, Any]:
         return {"deleted": True, "memberships": {}}
     return {
         "memberships": {
-            name: {
-                "answer": _plain(ruleset, name, standing.answer),
-                "since": iso(standing.since),
-                "stays_until": _until(ruleset, name, out),
+            each.name: {
+                "answer": _plain(each, standing := change.memberships.get(each.name, NOWHERE)),
+                "since": since(standing),
+                "stays_until": instant_or_none(ruleset.stays_until(each, out.state)),
             }
-            for name, standing in change.memberships.items()
+            for each in ruleset.dimensions
         }
     }
 
 
-def _plain(ruleset: Ruleset, dimension: str, answer: Answer) -> str | list[str] | None:
-    return list(answer) if dimension in ruleset.sets else _one(answer)
+def _plain(dimension: Dimension, standing: Standing) -> str | list[str] | None:
+    return list(standing.answer) if dimension.kind == "set" else _one(standing.answer)
 
 
-def _until(ruleset: Ruleset, name: str, out: Outgoing) -> str | None:
-    dimension, standing = ruleset.dimension(name), out.change.memberships[name]
-    if dimension is None:
-        return None
-    return instant_or_none(dimension.stays_until(standing.answer, out.state, standing.wake))
+def since(standing: Standing) -> str | None:
+    """Since when; None where the account is in no segment and nothing is waited for: that is not kept."""
+    return None if standing is NOWHERE else iso(standing.since)
 
 
 def _one(answer: Answer) -> str | None:

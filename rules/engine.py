@@ -12,11 +12,14 @@ It takes no clock and keeps nothing: the state given is not touched, and the sam
 
 from __future__ import annotations
 
+import msgspec
+
 from rules.announcing import announce, announce_removed, announce_state
 from rules.applying import apply, is_new
-from rules.records import AccountRecord, Restore
-from rules.ruleset import Dimension, InForce
-from rules.state import NEVER, AccountState, Answer, Standing, copy
+from rules.facts import UNDECLARED, FactRule
+from rules.records import AccountRecord, Activity, Restore
+from rules.ruleset import InForce
+from rules.state import NEVER, AccountState, Fact, copy
 from rules.work import Cause, Outcome, Step, Work
 
 
@@ -27,6 +30,8 @@ def step(state: AccountState | None, record: AccountRecord, log_time: int, rules
     _catch_up(work, log_time)
     if record.id and not is_new(state, record.id):
         return work.done(Outcome.DUPLICATE)
+    if record.__class__ is Activity and record.name in rules.ruleset.outcomes:
+        work.held = state.standings
     touched = apply(work, record)
     if touched is None:
         return work.done(Outcome.LATE)
@@ -58,10 +63,8 @@ def _catch_up(work: Work, until: int) -> None:
             _switch(work)
     while state.wake <= until:
         instant = state.wake
-        due = tuple(
-            i for i, dimension in enumerate(ruleset.dimensions) if state.standings[dimension.name].wake <= instant
-        )
-        _evaluate(work, due, instant, Cause.TIME)
+        due = tuple(ruleset.index[name] for name, standing in state.standings.items() if standing.wake <= instant)
+        _evaluate(work, tuple(sorted(due)), instant, Cause.TIME)
 
 
 def _switch(work: Work) -> None:
@@ -90,6 +93,20 @@ def _adopt(work: Work) -> None:
         if id not in kept and state.born < offset:
             kept[id] = empty(introduced)
     state.measures = kept
+    state.facts = _reread(state.facts, rules.ruleset.facts)
+    state.contacts = {
+        person: _reread(facts, rules.ruleset.contact_facts) for person, facts in state.contacts.items()
+    }
+
+
+def _reread(facts: dict[str, Fact], rules: dict[str, FactRule]) -> dict[str, Fact]:
+    """Facts under other vocabularies, which may know a spelling by now, or another that is nearly it."""
+    return {name: _matched(fact, rules.get(name, UNDECLARED)) for name, fact in facts.items()}
+
+
+def _matched(fact: Fact, rule: FactRule) -> Fact:
+    match = rule.meanings.nearest(fact.value) if rule.meanings is not None else None
+    return fact if match == fact.match else msgspec.structs.replace(fact, match=match)
 
 
 def _first_look(work: Work, cause: Cause) -> None:
@@ -100,9 +117,7 @@ def _first_look(work: Work, cause: Cause) -> None:
     state.ruleset = ruleset.hash
     if state.deleted:
         return
-    for dimension in ruleset.dimensions:
-        answer, wake = dimension.decide(state, work.log_time)
-        state.standings = {**state.standings, dimension.name: Standing(answer, work.log_time, wake)}
+    ruleset.settle(state, tuple(range(len(ruleset.dimensions))), work.log_time)
     _set_wake(state)
     announce_state(work, work.log_time, cause)
 
@@ -111,25 +126,10 @@ def _first_look(work: Work, cause: Cause) -> None:
 
 
 def _evaluate(work: Work, dimensions: tuple[int, ...], now: int, cause: Cause) -> None:
-    state, ruleset = work.state, work.rules.ruleset
-    current = state.standings
-    fresh: dict[str, Standing] = {}
-    moved: list[tuple[Dimension, Answer]] = []
-    for i in dimensions:
-        dimension = ruleset.dimensions[i]
-        before = current.get(dimension.name)
-        answer, wake = dimension.decide(state, now)
-        if before is None:
-            fresh[dimension.name] = Standing(answer, now, wake)
-            if answer:
-                moved.append((dimension, ()))
-        elif before.answer != answer:
-            fresh[dimension.name] = Standing(answer, now, wake)
-            moved.append((dimension, before.answer))
-        elif before.wake != wake:
-            fresh[dimension.name] = Standing(answer, before.since, wake)
-    if fresh:
-        state.standings = {**current, **fresh}
+    state = work.state
+    before = state.standings
+    moved = work.rules.ruleset.settle(state, dimensions, now)
+    if state.standings is not before:
         _set_wake(state)
     for dimension, was in moved:
         announce(work, dimension, was, now, cause)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rules.changes import instant_or_none, iso, readable
+from rules.changes import instant_or_none, iso, readable, since
 from rules.reasons import display_name, explain, is_provisional
 from rules.ruleset import Dimension, Ruleset
-from rules.state import GONE, AccountState, Standing
+from rules.state import GONE, AccountState, standing_in
 
 
 def explanation(account: str, state: AccountState, ruleset: Ruleset, now: int) -> dict[str, Any]:
@@ -20,9 +20,8 @@ def explanation(account: str, state: AccountState, ruleset: Ruleset, now: int) -
         "as_of": iso(now),
         "ruleset": ruleset.hash,
         "dimensions": {
-            dimension.name: _dimension(dimension, state, state.standings[dimension.name], now)
-            for dimension in ruleset.dimensions
-            if dimension.name in state.standings
+            dimension.name: _dimension(ruleset, dimension, state, now)
+            for dimension in (ruleset.dimensions if state.ruleset and not state.deleted else ())
         },
         "facts": {
             name: {"value": fact.value, "at": iso(fact.at), "source": fact.source}
@@ -32,16 +31,19 @@ def explanation(account: str, state: AccountState, ruleset: Ruleset, now: int) -
     }
 
 
-def _dimension(dimension: Dimension, state: AccountState, standing: Standing, now: int) -> dict[str, Any]:
+def _dimension(ruleset: Ruleset, dimension: Dimension, state: AccountState, now: int) -> dict[str, Any]:
+    standing = standing_in(state, dimension.name)
     answer = standing.answer
     told: dict[str, Any] = {
         "segment": list(answer) if dimension.kind == "set" else next(iter(answer), None),
-        "since": iso(standing.since),
-        "stays_until": instant_or_none(dimension.stays_until(answer, state, standing.wake)),
+        "since": since(standing),
+        "stays_until": instant_or_none(ruleset.stays_until(dimension, state)),
     }
     reasons = [explain(dimension, state, (), name, now) for name in answer or ("",)]
     told["reason"] = readable(reasons[0] if len(reasons) == 1 else dict(zip(answer, reasons, strict=True)))
     segment = dimension.segment(answer[0]) if answer else None
     if segment is not None and dimension.kind == "ladder":
         told |= {"owner": segment.owner, "action": segment.action}
+        if segment.messaging:
+            told["messaging"] = segment.messaging
     return told

@@ -17,9 +17,10 @@ from typing import TypeAlias
 import msgspec
 
 from rules.engine import let_time_pass, step
-from rules.records import AccountRecord, Record, RulesetRecord, Tick
+from rules.records import AccountRecord, Activity, Record, RulesetRecord, Tick
 from rules.ruleset import InForce, Ruleset
 from rules.state import NEVER, AccountState
+from rules.tally import Tallies, moves, outcomes
 from rules.work import APPLIED, Change, Outcome, Step
 
 ACCOUNTS_PER_TICK = 1_000
@@ -67,7 +68,9 @@ class Folded:
     states: dict[str, AccountState] = field(default_factory=dict)
     outgoing: list[Outgoing] = field(default_factory=list)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)  # (what, source)
+    tallies: Tallies = field(default_factory=Counter)
     switched: Ruleset | None = None
+    log_time_before: int = 0
 
 
 def runs(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
@@ -104,7 +107,13 @@ def fold(
     sweep's cursor, in order; for a ruleset `due` is all wakes up to its time. Raises RulesetError for a ruleset
     record that this code cannot load.
     """
-    work = _Fold(Folded(partition, rules), states, partition.log_time, dict(partition.high), partition.sweep)
+    work = _Fold(
+        Folded(partition, rules, log_time_before=partition.log_time),
+        states,
+        partition.log_time,
+        dict(partition.high),
+        partition.sweep,
+    )
     for record in records:
         work.log_time = max(work.log_time, record.received)
         match record:
@@ -138,6 +147,9 @@ class _Fold:
             self.high[key] = position
         done = step(self._state(record.account), record, self.log_time, self.folded.rules)
         self._take(record.account, done, record.offset, 0)
+        if done.held and isinstance(record, Activity):
+            for tally, more in outcomes(self.folded.rules.ruleset, record, done.held, self.log_time):
+                self.folded.tallies[tally] += more
         if done.outcome is APPLIED:
             self.applied[source] = self.applied.get(source, 0) + 1
         else:
@@ -215,4 +227,5 @@ class _Fold:
         epoch, ruleset = folded.partition.epoch, folded.rules.ruleset
         for i, change in enumerate(done.changes, n):
             folded.outgoing.append(Outgoing(epoch, offset, i, change, done.state, ruleset))
+            folded.tallies.update(moves(change))
         return n + len(done.changes)

@@ -1,34 +1,56 @@
 """Measures: numbers folded from activities, kept only as far as they can still decide something.
 
-A **ring** keeps the newest (instant, log offset) pairs of one activity, oldest first, in a byte string of
-eleven bytes a pair behind a six-byte **floor**: the newest instant of which something may be missing
-(dropped because the ring was full, because it left the longest window, or because it happened before the
-rule that asks existed). What lies above the floor is complete. So for any window `(now - W, now]`:
+A **ring** keeps the newest entries of one activity, oldest first, in a byte string behind a six-byte **floor**:
+the newest instant of which something may be missing (dropped because the ring was full, because it left the
+longest window, or because it happened before the rule that asks existed). What lies above the floor is
+complete. An entry is an instant and a log offset, eleven bytes; a **tagged** ring adds eight more: who did it,
+or an amount. For any window, which is told by when an instant leaves it:
 
-    k-th newest pair inside the window      the count is at least k, until that pair is W old
-    otherwise, floor inside the window      nobody knows, until the floor is W old
+    k-th newest entry inside the window     the count is at least k, until that entry leaves
+    otherwise, floor inside the window      nobody knows, until the floor leaves
     otherwise                               the count is below k, until something happens
 
-A **score** keeps (S, t, floor): S is the decayed sum as of t, the newest contribution's instant. S at a
-later instant is S · 2^(-(now - t)/H), so `score >= θ` ends at the first millisecond after t + H · log2(S/θ).
-The comparison is made on that instant and never on a recomputed float: waking and deciding cannot differ.
+A ring of **people** keeps one entry for each person, the last; a ring of **amounts** values to six decimals
+as whole numbers, so that a sum is the same in any order. A **first** keeps the earliest entry alone.
+
+A **sequence** keeps a ring for each step and a ring of completions: the last steps that end a chain. A chain,
+once there, stays: so what leaves the rings of the steps takes nothing away, and what may have been missed
+(a late step whose predecessors are gone) raises the floor of the completions.
+
+A **score** keeps a floor and parts (S, t): S is the decayed sum as of t, the newest contribution's instant.
+S at a later instant is S · 2^(-(now - t)/H); a part with a cap counts at most so much. Parts only fall, so the
+score crosses a threshold once: for one part after t + H · log2(S/θ), for several where halving the span between
+"surely above" and "surely below" ends. The verdict compares instants and never a recomputed float: waking and
+deciding cannot differ.
 """
 
 from __future__ import annotations
 
 import math
 import struct
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from hashlib import blake2b
 from typing import NamedTuple, TypeAlias
 
 from rules.state import NEVER
 
 Verdict: TypeAlias = bool | None
 Decision: TypeAlias = tuple[Verdict, int]  # what holds now, and the instant until which it surely does
+Leaves: TypeAlias = Callable[[int], int]  # when what happened at an instant leaves the window
 
 INSTANT = 6
 PAIR = 11  # an instant and five bytes of log offset
+TAG = 8
+TAGGED = PAIR + TAG
 KEPT_AT_LEAST = 32
-_score = struct.Struct(">dQQ")
+TAGGED_KEPT = 256
+DECIMALS = 1_000_000
+MOST = (1 << 63) // DECIMALS  # an amount has eight bytes
+FALSE: Decision = (False, NEVER)
+_head = struct.Struct(">Q")
+_part = struct.Struct(">dQ")
 
 
 class Pair(NamedTuple):
@@ -36,24 +58,53 @@ class Pair(NamedTuple):
     offset: int
 
 
+class Tagged(NamedTuple):
+    at: int
+    offset: int
+    tag: bytes
+
+
+def _instant(ring: bytes, start: int) -> int:
+    return int.from_bytes(ring[start : start + INSTANT], "big")
+
+
+# -- rings --------------------------------------------------------------------------------------------------
+
+
 def empty_ring(floor: int = 0) -> bytes:
     return floor.to_bytes(INSTANT, "big")
 
 
+def floor_of(ring: bytes) -> int:
+    """The newest instant of which something may be missing; 0 for a complete ring."""
+    return _instant(ring, 0)
+
+
+def raised(ring: bytes, floor: int) -> bytes:
+    return max(ring[:INSTANT], floor.to_bytes(INSTANT, "big")) + ring[INSTANT:]
+
+
+def pair(at: int, offset: int) -> bytes:
+    return at.to_bytes(INSTANT, "big") + offset.to_bytes(PAIR - INSTANT, "big")
+
+
 def ring_add(ring: bytes, at: int, offset: int, keep: int, horizon: int) -> bytes:
     """`ring` with one more pair; pairs at or before `horizon` and all but the newest `keep` are dropped."""
-    pair = at.to_bytes(INSTANT, "big") + offset.to_bytes(PAIR - INSTANT, "big")
+    return _add(ring, pair(at, offset), PAIR, keep, horizon)
+
+
+def _add(ring: bytes, entry: bytes, size: int, keep: int, horizon: int) -> bytes:
     end = len(ring)
-    while end > INSTANT and pair < ring[end - PAIR : end]:
-        end -= PAIR
-    ring = ring + pair if end == len(ring) else ring[:end] + pair + ring[end:]
-    drop = max(INSTANT, len(ring) - keep * PAIR)
+    while end > INSTANT and entry < ring[end - size : end]:
+        end -= size
+    ring = ring + entry if end == len(ring) else ring[:end] + entry + ring[end:]
+    drop = max(INSTANT, len(ring) - keep * size)
     lowest = horizon.to_bytes(INSTANT, "big") if horizon > 0 else b"\0"
     while drop < len(ring) and ring[drop : drop + INSTANT] <= lowest:
-        drop += PAIR
+        drop += size
     if drop == INSTANT:
         return ring
-    dropped = ring[drop - PAIR : drop - PAIR + INSTANT]
+    dropped = ring[drop - size : drop - size + INSTANT]
     return max(ring[:INSTANT], dropped) + ring[drop:]
 
 
@@ -65,46 +116,323 @@ def ring_decide(ring: bytes, k: int, window: int, now: int) -> Decision:
         if leaves > now:
             return True, leaves
     filled = int.from_bytes(ring[:INSTANT], "big") + window
-    return (None, filled) if filled > now and ring[:INSTANT] != b"\0\0\0\0\0\0" else (False, NEVER)
+    return (None, filled) if filled > now and ring[:INSTANT] != b"\0\0\0\0\0\0" else FALSE
 
 
-def ring_pairs(ring: bytes, window: int, now: int) -> tuple[list[Pair], bool]:
+def ring_decide_leaving(ring: bytes, k: int, leaves: Leaves, now: int, size: int = PAIR) -> Decision:
+    """The same for a window of another kind, or a ring of other entries."""
+    start = len(ring) - k * size
+    if start >= INSTANT and (until := leaves(_instant(ring, start))) > now:
+        return True, until
+    return _unknown_below(ring, leaves, now) or FALSE
+
+
+def _unknown_below(ring: bytes, leaves: Leaves, now: int) -> Decision | None:
+    """Unknown for as long as the floor lies inside the window; None when nothing is missing from it."""
+    floor = floor_of(ring)
+    if floor and (until := leaves(floor)) > now:
+        return None, until
+    return None
+
+
+def ring_pairs(ring: bytes, leaves: Leaves, now: int) -> tuple[list[Pair], bool]:
     """The pairs inside the window, newest first, and whether they are all there were."""
     pairs = []
     for start in range(len(ring) - PAIR, INSTANT - 1, -PAIR):
-        at = int.from_bytes(ring[start : start + INSTANT], "big")
-        if at <= now - window:
+        at = _instant(ring, start)
+        if leaves(at) <= now:
             break
         pairs.append(Pair(at, int.from_bytes(ring[start + INSTANT : start + PAIR], "big")))
-    floor = int.from_bytes(ring[:INSTANT], "big")
-    return pairs, not floor or floor <= now - window
+    return pairs, _unknown_below(ring, leaves, now) is None
 
 
-def empty_score(floor: int = 0) -> bytes:
-    return _score.pack(0.0, 0, floor)
+def tagged_entries(ring: bytes, leaves: Leaves, now: int) -> tuple[list[Tagged], bool]:
+    """The entries of a tagged ring inside the window, newest first, and whether they are all there were."""
+    entries = []
+    for start in range(len(ring) - TAGGED, INSTANT - 1, -TAGGED):
+        at = _instant(ring, start)
+        if leaves(at) <= now:
+            break
+        offset = int.from_bytes(ring[start + INSTANT : start + PAIR], "big")
+        entries.append(Tagged(at, offset, ring[start + PAIR : start + TAGGED]))
+    return entries, _unknown_below(ring, leaves, now) is None
 
 
-def score_add(score: bytes, at: int, weight: float, half_life: int) -> bytes:
-    total, newest, floor = _score.unpack(score)
+# -- people -------------------------------------------------------------------------------------------------
+
+
+@lru_cache(65536)
+def person_tag(person: str) -> bytes:
+    return blake2b(person.encode(), digest_size=TAG).digest()
+
+
+def people_add(ring: bytes, person: str, at: int, offset: int, keep: int, horizon: int) -> bytes:
+    """`ring` with the person's last time; an earlier one is forgotten."""
+    tag = person_tag(person)
+    for start in range(INSTANT, len(ring), TAGGED):
+        if ring[start + PAIR : start + TAGGED] == tag:
+            if ring[start : start + PAIR] > pair(at, offset):
+                return ring
+            ring = ring[:start] + ring[start + TAGGED :]
+            break
+    return _add(ring, pair(at, offset) + tag, TAGGED, keep, horizon)
+
+
+def is_in_already(ring: bytes, person: str, since: int) -> bool:
+    """Whether the person's last time is later than `since`: coming again adds nobody to a window from there."""
+    tag = person_tag(person)
+    for start in range(len(ring) - TAGGED, INSTANT - 1, -TAGGED):
+        if _instant(ring, start) <= since:
+            return False
+        if ring[start + PAIR : start + TAGGED] == tag:
+            return True
+    return False
+
+
+def people_decide(
+    ring: bytes, k: int, leaves: Leaves, now: int, who: Callable[[bytes], Decision] | None = None
+) -> Decision:
+    """Are there at least k people in the window, of those that `who` lets in?"""
+    if who is None:
+        return ring_decide_leaving(ring, k, leaves, now, TAGGED)
+    sure, possible, until, runs_out = 0, 0, NEVER, NEVER
+    for start in range(len(ring) - TAGGED, INSTANT - 1, -TAGGED):
+        gone = leaves(_instant(ring, start))
+        if gone <= now:
+            break
+        verdict, holds = who(ring[start + PAIR : start + TAGGED])
+        until = min(until, holds)
+        if verdict is False:
+            continue
+        possible += 1
+        if possible == k:
+            runs_out = gone  # fewer than k may match from then on
+        if verdict is True:
+            sure += 1
+            if sure == k:
+                return True, min(until, gone)
+    if (unknown := _unknown_below(ring, leaves, now)) is not None:
+        return None, min(until, unknown[1])
+    return (None, min(until, runs_out)) if possible >= k else (False, until)
+
+
+# -- amounts ------------------------------------------------------------------------------------------------
+
+
+def in_millionths(value: float) -> int:
+    """An amount as it is kept. Raises ValueError for one that is too large, or no number."""
+    if not math.isfinite(value) or abs(value) >= MOST:
+        raise ValueError(f"{value!r} is too large to be kept")
+    return round(value * DECIMALS)
+
+
+def amounts_add(ring: bytes, value: int, at: int, offset: int, keep: int, horizon: int) -> bytes:
+    return _add(ring, pair(at, offset) + value.to_bytes(TAG, "big", signed=True), TAGGED, keep, horizon)
+
+
+class Aggregate(NamedTuple):
+    """What a window's amounts come to, in millionths."""
+
+    number: int = 0
+    total: int = 0
+    least: int = 0
+    greatest: int = 0
+
+    def with_(self, value: int) -> Aggregate:
+        if not self.number:
+            return Aggregate(1, value, value, value)
+        return Aggregate(self.number + 1, self.total + value, min(self.least, value), max(self.greatest, value))
+
+
+def aggregates(entries: Iterable[Tagged]) -> list[Aggregate]:
+    """The aggregate of no entry, of the newest, of the newest two and so on; entries come newest first."""
+    found = [Aggregate()]
+    for entry in entries:
+        found.append(found[-1].with_(int.from_bytes(entry.tag, "big", signed=True)))
+    return found
+
+
+def amounts_decide(
+    ring: bytes, holds: Callable[[Aggregate], Verdict], certain: Verdict, leaves: Leaves, now: int
+) -> Decision:
+    """The verdict of what is in the window, until the first departure that turns it.
+
+    `certain` is the verdict that no missing amount could turn: a greatest value is at least 5 once one is.
+    """
+    entries, complete = tagged_entries(ring, leaves, now)
+    found = aggregates(entries)
+    verdict = holds(found[-1])
+    until = NEVER
+    for left, entry in enumerate(reversed(entries), 1):
+        gone = leaves(entry.at)
+        newer = len(entries) - left
+        if newer and leaves(entries[newer - 1].at) == gone:
+            continue  # they leave together
+        if holds(found[newer]) is not verdict:
+            until = gone
+            break
+    if complete:
+        return verdict, until
+    filled = leaves(floor_of(ring))
+    if verdict is None or verdict is not certain:
+        return None, filled
+    return verdict, until
+
+
+# -- firsts -------------------------------------------------------------------------------------------------
+
+
+def first_add(first: bytes, at: int, offset: int) -> bytes:
+    known, new = first[INSTANT:], pair(at, offset)
+    return first[:INSTANT] + (min(known, new) if known else new)
+
+
+def first_decide(first: bytes, age: int, now: int) -> Decision:
+    """Is the first time at least `age` ago? False when it never happened."""
+    floor = floor_of(first)
+    if len(first) == INSTANT:
+        return (None, NEVER) if floor else FALSE
+    then = _instant(first, INSTANT) + age
+    if then <= now:
+        return True, NEVER  # an earlier one that is missing would be older still
+    return (None if floor else False), then
+
+
+# -- sequences ----------------------------------------------------------------------------------------------
+
+
+def empty_sequence(steps: int, floor: int = 0) -> bytes:
+    return _pack_rings([empty_ring(floor)] * (steps + 1))
+
+
+def _pack_rings(rings: Sequence[bytes]) -> bytes:
+    return b"".join(len(ring).to_bytes(2, "big") + ring for ring in rings)
+
+
+def _unpack_rings(sequence: bytes) -> list[bytes]:
+    rings, start = [], 0
+    while start < len(sequence):
+        end = start + 2 + int.from_bytes(sequence[start : start + 2], "big")
+        rings.append(sequence[start + 2 : end])
+        start = end
+    return rings
+
+
+def completions(sequence: bytes) -> bytes:
+    """The ring of the last steps that end a chain."""
+    length = int.from_bytes(sequence[:2], "big")
+    return sequence[2 : 2 + length]
+
+
+def sequence_add(
+    sequence: bytes, step: int, at: int, offset: int, span: int, keep: int, window: int, log_time: int
+) -> bytes:
+    """`sequence` with one more activity that is its step number `step`, counted from 0."""
+    done, *rings = _unpack_rings(sequence)
+    rings[step] = ring_add(rings[step], at, offset, keep, log_time - window - span)
+    *before, last = rings
+    if step == len(before):
+        ends, floors = [pair(at, offset)], before
+    else:
+        if floor_of(last) > at:
+            done = raised(done, min(floor_of(last), at + span))  # it may have been the missing part of a chain
+        ends = [end for end in _pairs(last) if at <= _instant(end, 0) <= at + span]
+        floors = before[:step] + before[step + 1 :]
+    missing = max(map(floor_of, floors), default=0)
+    for end in ends:
+        ended = _instant(end, 0)
+        if ended <= log_time - window or end in _pairs(done):
+            continue
+        if _chain(before, end, ended - span):
+            done = _add(done, end, PAIR, keep, log_time - window)
+        elif missing > ended - span:
+            done = raised(done, ended)
+    return _pack_rings([done, *rings])
+
+
+def _chain(rings: Sequence[bytes], end: bytes, earliest: int) -> bool:
+    """Whether the newest possible predecessors of `end`, ring by ring, begin no earlier than `earliest`."""
+    for ring in reversed(rings):
+        start = len(ring) - PAIR
+        while start >= INSTANT and ring[start : start + PAIR] >= end:
+            start -= PAIR
+        if start < INSTANT:
+            return False
+        end = ring[start : start + PAIR]
+    return _instant(end, 0) >= earliest
+
+
+def _pairs(ring: bytes) -> list[bytes]:
+    return [ring[start : start + PAIR] for start in range(INSTANT, len(ring), PAIR)]
+
+
+# -- scores -------------------------------------------------------------------------------------------------
+
+
+class Part(NamedTuple):
+    """How one part of a score decays, and how much of it counts at most."""
+
+    half_life: int
+    cap: float = math.inf
+
+
+def empty_score(parts: int = 1, floor: int = 0) -> bytes:
+    return _head.pack(floor) + _part.pack(0.0, 0) * parts
+
+
+def score_add(score: bytes, at: int, weight: float, half_life: int, part: int = 0) -> bytes:
+    start = _head.size + part * _part.size
+    total, newest = _part.unpack_from(score, start)
     if not newest:
-        return _score.pack(weight, at, floor)
-    if at >= newest:
-        return _score.pack(total * 2.0 ** ((newest - at) / half_life) + weight, at, floor)
-    return _score.pack(total + weight * 2.0 ** ((at - newest) / half_life), newest, floor)
+        total, newest = weight, at
+    elif at >= newest:
+        total, newest = total * 2.0 ** ((newest - at) / half_life) + weight, at
+    else:
+        total += weight * 2.0 ** ((at - newest) / half_life)
+    return score[:start] + _part.pack(total, newest) + score[start + _part.size :]
 
 
-def score_decide(score: bytes, threshold: float, half_life: int, now: int) -> Decision:
-    """Is the decayed score at least `threshold`? Contributions before the floor can only add to it."""
-    total, newest, floor = _score.unpack(score)
-    if total >= threshold:
-        falls = newest + int(half_life * math.log2(total / threshold)) + 1
-        if falls > now:
-            return True, falls
-    return (None, NEVER) if floor else (False, NEVER)
+def score_decide(
+    score: bytes, threshold: float, parts: Sequence[Part], now: int, signed: bool = False
+) -> Decision:
+    """Is the decayed score at least `threshold`? What lies before the floor can only add, unless `signed`."""
+    floor = _head.unpack_from(score)[0]
+    if floor and signed:
+        return None, NEVER
+    falls = _falls(score, threshold, parts)
+    if falls > now:
+        return True, falls
+    return (None, NEVER) if floor else FALSE
 
 
-def score_value(score: bytes, half_life: int, now: int) -> float:
+def _falls(score: bytes, threshold: float, parts: Sequence[Part]) -> int:
+    """The first millisecond at which the score is below the threshold; 0 if it never was above."""
+    if len(parts) == 1 and parts[0].cap >= threshold:
+        total, newest = _part.unpack_from(score, _head.size)
+        if total < threshold:
+            return 0
+        lasts: float = parts[0].half_life * math.log2(total / threshold)
+        return int(newest + int(lasts) + 1)
+    found = [_part.unpack_from(score, _head.size + i * _part.size) for i in range(len(parts))]
+    above: int = max(newest for _, newest in found)
+    if _total(found, parts, above) < threshold:
+        return 0
+    share = threshold / (2 * len(parts))
+    ends = (t + int(p.half_life * math.log2(max(1.0, s / share))) for (s, t), p in zip(found, parts, strict=True))
+    below = max(above, *ends) + 1
+    return (
+        above + 1 + bisect_left(range(above + 1, below), True, key=lambda at: _total(found, parts, at) < threshold)
+    )
+
+
+def _total(found: Sequence[tuple[float, int]], parts: Sequence[Part], now: int) -> float:
+    return math.fsum(
+        min(part.cap, total * 2.0 ** ((newest - now) / part.half_life))
+        for (total, newest), part in zip(found, parts, strict=True)
+    )
+
+
+def score_value(score: bytes, parts: Sequence[Part], now: int) -> float:
     """For people: rounded down to hundredths, so that it never reads as a threshold it is below."""
-    total, newest, _ = _score.unpack(score)
-    value: float = total * 2.0 ** (min(0, newest - now) / half_life)
-    return math.floor(value * 100) / 100
+    found = [_part.unpack_from(score, _head.size + i * _part.size) for i in range(len(parts))]
+    return math.floor(_total(found, parts, max(now, *(newest for _, newest in found), 0)) * 100) / 100

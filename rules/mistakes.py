@@ -24,7 +24,7 @@ def explain(document: Document, error: Any) -> Problem:
     here: Any = document.data
     tagged = False
     for step in error["loc"]:
-        if not tagged and step != error["loc"][-1] and _tag(here) == step:
+        if not tagged and step != error["loc"][-1] and model.which(here) == step:
             tagged = True
         elif (isinstance(here, dict) and step in here) or (isinstance(here, list) and isinstance(step, int)):
             path.append(step)
@@ -40,7 +40,7 @@ def explain(document: Document, error: Any) -> Problem:
             return document.problem(tuple(path), f"'{name}' is missing")
         case "union_tag_not_found":
             keys = list(here) if isinstance(here, dict) else []
-            kinds = [key for key in keys if key in model.CONDITION_KEYS]
+            kinds = model.kinds_in(here)
             hint = f"here are {' and '.join(kinds)}" if kinds else ""
             if keys and not kinds:
                 hint = did_you_mean(keys[0], model.CONDITION_KEYS)
@@ -54,8 +54,3 @@ def explain(document: Document, error: Any) -> Problem:
         case _:
             message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
             return document.problem(tuple(path), f"{name}: {message}" if name else message)
-
-
-def _tag(value: Any) -> str | None:
-    keys = [key for key in model.CONDITION_KEYS if isinstance(value, dict) and key in value]
-    return keys[0] if len(keys) == 1 else None

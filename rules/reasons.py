@@ -18,8 +18,8 @@ def explain(dimension: Dimension, state: AccountState, before: Answer, segment: 
         if left["verdict"] != "true":
             reason["left"] = {"segment": before[0]} | left
     reason["text"] = "; ".join(headline(reason.get("left", told))[:3])
-    if dimension.skips_unknown and (unknown := dimension.unknown(state, now)):
-        reason["unknown"] = [name for name, _ in unknown]
+    if dimension.skips_unknown and (undecided := [each.name for each in dimension.undecided(state, now)]):
+        reason["unknown"] = undecided
     return reason
 
 

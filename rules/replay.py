@@ -7,6 +7,7 @@ is due, so that changes by time alone are decided exactly when they take effect.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from rules.compiler import compile_files
@@ -14,6 +15,7 @@ from rules.fold import ACCOUNTS_PER_TICK, Folded, Outgoing, Partition, accounts_
 from rules.records import Record, Tick
 from rules.ruleset import InForce, Ruleset
 from rules.state import NEVER, AccountState
+from rules.tally import Tallies
 
 
 class Replay:
@@ -24,6 +26,7 @@ class Replay:
         self.rules = rules
         self.partition = Partition(partition, ruleset=ruleset.hash, introduced=rules.introduced)
         self.states: dict[str, AccountState] = {}
+        self.tallies: Tallies = Counter()
         self._wakes: list[tuple[int, str]] = []
 
     def run(self, records: Iterable[Record], until: int = 0) -> Iterator[Outgoing]:
@@ -80,6 +83,7 @@ class Replay:
     def _keep(self, folded: Folded) -> None:
         self.partition, self.rules = folded.partition, folded.rules
         self.states.update(folded.states)
+        self.tallies.update(folded.tallies)
         for account, state in folded.states.items():
             if state.wake < NEVER:
                 heapq.heappush(self._wakes, (state.wake, account))

@@ -1,59 +1,72 @@
 """A ruleset as it runs: dimensions compiled to closures, and an index from what changed to what to ask again.
 
 Built once per ruleset by `compiler`, then only read. `step` looks up which measures an activity feeds and
-which dimensions a changed fact or measure can move; nothing else is evaluated.
+which dimensions a changed fact or measure can move; nothing else is evaluated. Dimensions stand in an order in
+which each comes after those that its rules refer to, so one pass over them settles all.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from heapq import heappop, heappush
+from typing import Literal
 
-from rules.conditions import Condition, Decide, Told
-from rules.records import FactValue
-from rules.state import NEVER, UNCLASSIFIED, AccountState, Answer
+from rules import membership
+from rules.conditions import WORD, Condition, Decide, Reader, Told
+from rules.facts import FactRule
+from rules.membership import Rule, Settle
+from rules.records import Activity
+from rules.state import NEVER, NOWHERE, UNCLASSIFIED, AccountState, Answer, Standing, copy, standing_in
 
 ANY_ACTIVITY = "any"
-TEXT_KEPT = 512
-INTEGERS = 1 << 63  # what a packed state can hold
-_NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?$")
-_BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+LOOKED_AHEAD = 64  # wakes that `stays_until` walks before it settles for the last
 
-Matches = Callable[[Mapping[str, Any]], bool]
+Matches = Callable[[Activity], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
     """How one activity changes one measure, and which dimensions read it.
 
-    `add(value, at, log offset, log_time)` gives the measure with one more activity. One that is `longest`
-    old or older when it arrives lies outside every window and changes no answer; the measure only notes that
-    it is missing, for a rule that may one day ask further back.
+    `add(value, at, activity, log_time)` gives the measure with one more activity. One that is `longest` old or
+    older when it arrives lies outside every window and changes no answer; the measure only notes that it is
+    missing, for a rule that may one day ask further back.
+
+    `asked` is what conditions ask of the measure: while each says the same as before, and not for less long, no
+    dimension needs to be asked again. Their wakes may then come early, never late.
     """
 
     measure: str
     matches: Matches | None  # None: every activity of that name
-    add: Callable[[bytes, int, int, int], bytes]
+    add: Callable[[bytes, int, Activity, int], bytes]
     empty: bytes
     longest: int
     dimensions: tuple[int, ...]
+    asked: tuple[Decide, ...] = ()
+    renews: Callable[[bytes, Activity, int], bool] | None = None  # tells quickly that nobody need be asked
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
+    """One answer: its rule, and what people are to know and do about it."""
+
     name: str
     condition: Condition
     owner: str = ""
-    action: str = ""
+    action: dict[str, str] = field(default_factory=dict)
     description: str = ""
+    messaging: dict[str, list[str]] = field(default_factory=dict)
+    stay: Condition | None = None
+    rule: Rule | None = None  # given when membership is more than the condition's verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One question about an account. `decide` gives its answer and until when time cannot change it."""
+    """One question about an account. `decide` gives its answer and until when time cannot change it.
+
+    Where an account may have to wait or is held (`for`, `stay`, `keep_for`), `settle` does, with its standing.
+    """
 
     name: str
     kind: Literal["ladder", "set"]
@@ -61,39 +74,64 @@ class Dimension:
     decide: Callable[[AccountState, int], tuple[Answer, int]]
     reads: frozenset[str]
     skips_unknown: bool = False
+    settle: Settle | None = None
+    behind: tuple[int, ...] = ()  # the dimensions its rules refer to, theirs included, in order; then itself
+    ahead: tuple[int, ...] = ()  # the dimensions whose rules refer to it
+    description: str = ""
 
     def segment(self, name: str) -> Segment | None:
         return next((segment for segment in self.segments if segment.name == name), None)
+
+    def standing(self, state: AccountState, now: int, before: Standing) -> Standing:
+        """Where the account stands now; `before` itself when nothing is different."""
+        if self.settle is not None:
+            after = self.settle(state, now, before)
+            return before if before == after else after
+        answer, wake = self.decide(state, now)
+        if before.answer != answer:
+            return Standing(answer, now, wake)
+        if before.wake == wake and not before.timers:
+            return before
+        return Standing(answer, now if before is NOWHERE else before.since, wake)
 
     def tell(self, name: str, state: AccountState, now: int) -> Told:
         """Why `name` is or is not (part of) the answer: its condition tree, or what was not known."""
         segment = self.segment(name)
         if segment is not None:
-            return segment.condition.tell(state, now)
-        unknown = self.unknown(state, now)
-        return {"says": "not known", "verdict": "unknown", "parts": [told for _, told in unknown[:1]]}
+            return _tell(segment, self, state, now)
+        first = next(self.undecided(state, now), None)
+        parts = [] if first is None else [first.condition.tell(state, now)]
+        return {"says": "not known", "verdict": "unknown", "parts": parts}
 
-    def unknown(self, state: AccountState, now: int) -> list[tuple[str, Told]]:
-        """The segments that could not be decided, in order, each with its tree."""
-        return [
-            (each.name, each.condition.tell(state, now))
-            for each in self.segments
-            if each.condition.decide(state, now)[0] is None
-        ]
+    def undecided(self, state: AccountState, now: int) -> Iterator[Segment]:
+        """The segments of which nobody knows whether the account belongs there, in order."""
+        return (each for each in self.segments if each.condition.decide(state, now)[0] is None)
 
-    def stays_until(self, answer: Answer, state: AccountState, wake: int) -> int:
-        """When the answer will change if nothing happens (NEVER: not by time alone).
 
-        A wake may come before the change it watches for, so the wakes are walked until the answer differs.
-        """
-        for _ in range(64):
-            if wake >= NEVER:
-                break
-            then, following = self.decide(state, wake)
-            if then != answer:
-                return wake
-            wake = following
-        return wake
+def _tell(segment: Segment, dimension: Dimension, state: AccountState, now: int) -> Told:
+    """The segment's condition, and what makes an account wait for it or holds it there."""
+    told = segment.condition.tell(state, now)
+    rule, standing = segment.rule, standing_in(state, dimension.name)
+    if rule is None:
+        return told
+    is_in = segment.name in standing.answer
+    if told["verdict"] == "true":
+        since = membership.waiting_since(rule, standing)
+        if since is None:
+            return told
+        wait: Told = {"says": "must hold for longer", "verdict": "false", "at": since, "until": since + rule.wait}
+        return {"says": "all", "verdict": "false", "parts": [told, wait]}
+    held: list[Told] = []
+    until = membership.kept_until(rule, standing)
+    if until is not None and now < until:
+        held.append({"says": "kept for a while, whatever happens", "verdict": "true", "until": until})
+    if segment.stay is not None and (is_in or not held):
+        held.append(
+            {"says": "stays while", "parts": [stays := segment.stay.tell(state, now)], "verdict": stays["verdict"]}
+        )
+    if not held:
+        return told
+    return {"says": "any", "verdict": WORD[is_in], "parts": [told, *held]}
 
 
 def ladder(
@@ -126,12 +164,21 @@ def members(segments: tuple[Segment, ...]) -> Callable[[AccountState, int], tupl
         until, answer = NEVER, []
         for check, name in each:
             verdict, holds = check(state, now)
-            until = min(until, holds)
+            if holds < until:
+                until = holds
             if verdict is True:
                 answer.append(name)
         return tuple(answer), until
 
     return decide
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an activity says of how it went with an account: `won`, and the property that holds the revenue."""
+
+    name: str
+    revenue: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +191,88 @@ class Ruleset:
     )  # id -> the empty one, from its floor
     feeds: dict[str, tuple[Feed, ...]] = field(default_factory=dict)  # by activity, `any` included
     readers: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by `fact:NAME` or `contacts`
-    fact_types: dict[str, str] = field(default_factory=dict)
-    contact_types: dict[str, str] = field(default_factory=dict)
-    sets: frozenset[str] = frozenset()  # names of the dimensions that are sets
+    facts: dict[str, FactRule] = field(default_factory=dict)
+    contact_facts: dict[str, FactRule] = field(default_factory=dict)
+    index: dict[str, int] = field(default_factory=dict)  # dimension -> its place
+    views: dict[str, Reader] = field(default_factory=dict)  # how rules see each declared fact of an account
+    outcomes: dict[str, tuple[tuple[Matches | None, Outcome], ...]] = field(default_factory=dict)  # by activity
 
     def feeds_of(self, activity: str) -> tuple[Feed, ...]:
-        return self.feeds.get(activity) or self.feeds.get(ANY_ACTIVITY, ())
+        feeds = self.feeds.get(activity)
+        return self.feeds.get(ANY_ACTIVITY, ()) if feeds is None else feeds
 
     def dimension(self, name: str) -> Dimension | None:
-        return next((each for each in self.dimensions if each.name == name), None)
+        place = self.index.get(name)
+        return None if place is None else self.dimensions[place]
+
+    def stays_until(self, dimension: Dimension, state: AccountState) -> int:
+        """When the account's answer will change if nothing happens (NEVER: not by time alone).
+
+        A wake may come before the change it watches for, so the wakes are walked until the answer differs.
+        """
+        if dimension.settle is None and len(dimension.behind) == 1:
+            return _walk(dimension, state)
+        return self._walk_all(dimension, state)
+
+    def _walk_all(self, dimension: Dimension, state: AccountState) -> int:
+        """The same where the answer follows from others too, or from how long it has stood: all are moved on."""
+        state = copy(state)
+        answer, wake = standing_in(state, dimension.name).answer, NEVER
+        for _ in range(LOOKED_AHEAD):
+            behind = [self.dimensions[i] for i in dimension.behind]
+            wake = min(standing_in(state, each.name).wake for each in behind)
+            if wake >= NEVER:
+                break
+            due = tuple(i for i in dimension.behind if standing_in(state, self.dimensions[i].name).wake <= wake)
+            self.settle(state, due, wake, only=dimension.behind)
+            if standing_in(state, dimension.name).answer != answer:
+                break
+        return wake
+
+    def settle(
+        self, state: AccountState, due: tuple[int, ...], now: int, only: tuple[int, ...] | None = None
+    ) -> list[tuple[Dimension, Answer]]:
+        """Asks the `due` dimensions, and those that refer to one whose answer changed; what moved, from where.
+
+        The state gets new standings if any is different, and is otherwise left alone.
+        """
+        standings = current = state.standings
+        moved: list[tuple[Dimension, Answer]] = []
+        todo = list(due)
+        while todo:
+            place = heappop(todo)
+            while todo and todo[0] == place:
+                heappop(todo)
+            dimension = self.dimensions[place]
+            before = current.get(dimension.name, NOWHERE)
+            after = dimension.standing(state, now, before)
+            if after is before:
+                continue
+            if standings is current:
+                standings = state.standings = dict(current)
+            if after.answer or after.wake < NEVER or after.timers:
+                standings[dimension.name] = after
+            else:
+                standings.pop(dimension.name, None)
+            if before.answer != after.answer:
+                moved.append((dimension, before.answer))
+                for each in dimension.ahead:
+                    if only is None or each in only:
+                        heappush(todo, each)
+        return moved
+
+
+def _walk(dimension: Dimension, state: AccountState) -> int:
+    standing = standing_in(state, dimension.name)
+    wake = standing.wake
+    for _ in range(LOOKED_AHEAD):
+        if wake >= NEVER:
+            break
+        then, following = dimension.decide(state, wake)
+        if then != standing.answer:
+            return wake
+        wake = following
+    return wake
 
 
 NO_RULES = Ruleset()
@@ -170,38 +290,3 @@ class InForce:
     def switch(self, ruleset: Ruleset, offset: int, log_time: int) -> InForce:
         introduced = {m: self.introduced.get(m, (offset, log_time)) for m in ruleset.measures}
         return InForce(ruleset, offset, log_time, introduced)
-
-
-def coerce(kind: str, value: FactValue) -> FactValue:
-    """`value` as the declared type (`any`: none was). Raises ValueError when it cannot be."""
-    match kind, value:
-        case _, None:
-            return None
-        case _, int() if not -INTEGERS <= value < INTEGERS:
-            raise ValueError(f"{value!r} is too large to be kept")
-        case "any", _:
-            return value
-        case ("number", bool()) | ("boolean", float()) | ("text", list()):
-            raise ValueError(f"{value!r} is not a {kind}")
-        case "number", int() | float():
-            if not math.isfinite(value):
-                raise ValueError(f"{value!r} is not a {kind}")
-            return value
-        case "number", str() if _NUMBER.match(value.strip()):
-            number = float(value.replace(",", ""))
-            if math.isinf(number):
-                raise ValueError(f"{value!r} is too large to be kept")
-            return int(number) if number.is_integer() and abs(number) < INTEGERS else number
-        case "boolean", bool():
-            return value
-        case "boolean", int() | str() if str(value).strip().casefold() in _BOOLEANS:
-            return _BOOLEANS[str(value).strip().casefold()]
-        case "list", list():
-            return [str(each)[:TEXT_KEPT] for each in value]
-        case "list", str():
-            return [value[:TEXT_KEPT]]
-        case "text", str():
-            return value[:TEXT_KEPT].strip() or None
-        case "text", _:
-            return str(value)
-    raise ValueError(f"{value!r} is not a {kind}")

@@ -12,7 +12,7 @@ import msgspec
 
 from rules.records import FactValue
 
-VERSION = b"\x01"
+VERSION = b"\x02"
 GONE = "\0gone"  # among a contact's facts: no longer a contact; no source can report a fact of that name
 NEVER = 1 << 53  # later than every instant, and still exact as a Redis score
 SEEN_KEPT = 64
@@ -23,7 +23,21 @@ UNCLASSIFIED = "unclassified"
 
 
 class Fact(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A value (None: cleared), the instant at which it was true, and who said so."""
+    """A value (None: cleared), the instant at which it was true, and who said so.
+
+    `match` is the vocabulary's term for a spelling that it only nearly knows, and how alike the two are (0 to 1).
+    `others` is the newest report of each other rank, where the fact's declaration ranks its sources.
+    """
+
+    value: FactValue
+    at: int
+    source: str = ""
+    match: tuple[str, float] | None = None
+    others: tuple[Report, ...] = ()
+
+
+class Report(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What one source said of a fact."""
 
     value: FactValue
     at: int
@@ -31,11 +45,18 @@ class Fact(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Standing(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """An account's answer in one dimension, since when, and when time alone may change it."""
+    """An account's answer in one dimension, since when, and when time alone may change it.
+
+    `timers`: since when a segment's rule has been true, or a member has been one (see `membership`).
+    """
 
     answer: Answer
     since: int
     wake: int = NEVER
+    timers: dict[str, int] = {}
+
+
+NOWHERE = Standing((), 0)  # in no segment, and nothing to wait for: this is not kept
 
 
 class AccountState(msgspec.Struct, array_like=True, gc=False):
@@ -44,7 +65,7 @@ class AccountState(msgspec.Struct, array_like=True, gc=False):
     facts: dict[str, Fact] = msgspec.field(default_factory=dict)
     contacts: dict[str, dict[str, Fact]] = msgspec.field(default_factory=dict)
     measures: dict[str, bytes] = msgspec.field(default_factory=dict)
-    standings: dict[str, Standing] = msgspec.field(default_factory=dict)
+    standings: dict[str, Standing] = msgspec.field(default_factory=dict)  # none for NOWHERE
     wake: int = NEVER
     seen: bytes = b""  # hashes of the newest event ids, oldest first
     deleted: bool = False
@@ -63,6 +84,10 @@ def unpack(blob: bytes) -> AccountState:
     if blob[:1] != VERSION:
         raise ValueError(f"account state has version {blob[:1]!r}, this code reads {VERSION!r}")
     return _unpack(memoryview(blob)[1:])
+
+
+def standing_in(state: AccountState, dimension: str) -> Standing:
+    return state.standings.get(dimension, NOWHERE)
 
 
 def copy(state: AccountState) -> AccountState:

@@ -56,7 +56,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     reason: Told
     name: str = ""
     owner: str = ""
-    action: str = ""
+    action: dict[str, str] = {}
     provisional: bool = False
     deleted: bool = False
     memberships: dict[str, Standing] = {}
@@ -68,6 +68,7 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome = APPLIED
     refused: tuple[str, ...] = ()  # facts whose value could not be what they are declared to be
     early: int = 0  # ms by which the record's `at` lay in the future
+    held: dict[str, Standing] | None = None  # where the account stood just before an activity that is an outcome
 
 
 class Work(msgspec.Struct, gc=False):
@@ -81,10 +82,11 @@ class Work(msgspec.Struct, gc=False):
     changes: list[Change] = []
     refused: list[str] = []
     early: int = 0
+    held: dict[str, Standing] | None = None
 
     def origin_of(self, cause: Cause) -> Origin:
         """What time or rules did is live, whatever record it was that noticed."""
         return self.origin if cause is Cause.DATA else "live"
 
     def done(self, outcome: Outcome = APPLIED) -> Step:
-        return Step(self.state, tuple(self.changes), outcome, tuple(self.refused), self.early)
+        return Step(self.state, tuple(self.changes), outcome, tuple(self.refused), self.early, self.held)

@@ -48,8 +48,8 @@ def _message(event: dict[str, Any], before: str, until: str | None, reason: dict
     until_words = f"hot until {until[:16].replace('T', ' ')} UTC" if until else "hot until something changes"
     text = f"{who} is hot ({before} → {HOT}): {why}; {until_words}"
     fields = [f"*{who}* turned *{HOT}* (was {before})", f"Why: {why}", f"Stays {until_words}"]
-    if data.get("action"):
-        fields.append(f"Do: {data['action']}")
+    if do := data.get("action", {}).get("do"):
+        fields.append(f"Do: {do}")
     section = {"type": "section", "text": {"type": "mrkdwn", "text": "\n".join(map(_escape, fields))}}
     context = {"type": "context", "elements": [{"type": "mrkdwn", "text": f"`{data['account']}` · {event['id']}"}]}
     return {"text": _escape(text), "blocks": [section, context]}

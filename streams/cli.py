@@ -7,20 +7,22 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 from rich.console import Console
 
 import rules
-from rules.compiler import load
-from rules.errors import RulesetError
+from rules.compiler import TEST_SUFFIX, load
+from rules.errors import Problem, RulesetError
+from rules.tally import DAYS_KEPT
 
 T = TypeVar("T")
 SHIPPED = Path(rules.__file__).parent / "segments"
 NO, AWAY = 1, 3
+PROBLEMS_SHOWN = 100
 
 app = App(
     name="isotherm",
@@ -43,10 +45,12 @@ def main() -> None:
 
 
 @app.command
-def check(directory: Path = SHIPPED, *, json_: Json = False) -> None:
+def check(directory: Path = SHIPPED, *, strict: bool = False, json_: Json = False) -> None:
     """Validate rule files: every mistake at once, each with file, line and a hint.
 
-    Example: isotherm check rules/segments
+    What loads and is probably not meant is a warning: with STRICT the answer is then no.
+
+    Example: isotherm check rules/segments --strict
     """
     try:
         ruleset = load(directory)
@@ -54,15 +58,48 @@ def check(directory: Path = SHIPPED, *, json_: Json = False) -> None:
         if json_:
             print_json([_problem(each) for each in error.problems])
         else:
-            for each in error.problems:
-                err.print(str(each), markup=False)
+            for each in shown(error.problems):
+                err.print(each, markup=False)
             err.print(f"{len(error.problems)} problem(s), nothing would be deployed")
         sys.exit(NO)
+    warnings = warnings_about(ruleset)
+    names = [each.name for each in ruleset.dimensions]
     if json_:
-        print_json({"ruleset": ruleset.hash, "dimensions": [each.name for each in ruleset.dimensions]})
-        return
-    names = ", ".join(each.name for each in ruleset.dimensions)
-    out.print(f"ruleset {ruleset.hash}: {len(ruleset.dimensions)} dimensions ({names}), no problems")
+        told = [_problem(each) for each in warnings]
+        print_json({"ruleset": ruleset.hash, "dimensions": names, "warnings": told})
+    else:
+        out.print(f"ruleset {ruleset.hash}: {len(names)} dimensions ({', '.join(names)}), no problems")
+        for each in shown(warnings):
+            err.print(f"warning: {each}", markup=False)
+    sys.exit(NO if strict and warnings else 0)
+
+
+@app.command(name="test")
+def rehearse(target: Path = SHIPPED, *, rules: Path | None = None, only: str = "", json_: Json = False) -> None:
+    """Run the tests that stand beside rules (files `*_test.yaml`) on virtual time.
+
+    TARGET is a directory of rules with their tests, or one test file. The rules are those of the directory; for a
+    file, of the nearest directory above it whose rules load; or those in RULES. ONLY runs the tests whose name
+    contains that text.
+
+    Example: isotherm test rules/segments --only pricing
+    """
+    from rules.rehearsal import rehearse as run_tests
+
+    files = _test_files(target)
+    report = run_tests(load_or_exit(_rules_for(target) if rules is None else rules), files, only)
+    if only and not report.results and not report.problems:
+        fail(f"no test's name contains {only!r}", 2)
+    if json_:
+        print_json(report.plain())
+    else:
+        for problem in shown(report.problems):
+            err.print(problem, markup=False)
+        for result in report.results:
+            for failure in result.failures:
+                out.print(f"{failure}\n", markup=False)
+        out.print(str(report))
+    sys.exit(0 if report.passed else NO)
 
 
 @app.command
@@ -176,6 +213,33 @@ def explain(account: str, *, json_: Json = False) -> None:
 
 
 @app.command
+def report(
+    *, days: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=DAYS_KEPT))] = 30, json_: Json = False
+) -> None:
+    """Tell how good the data is, how much the segments move, and how it went with the accounts in them.
+
+    Outcomes and moves are those of the last DAYS days. An outcome counts for the segments that the account held
+    just before it.
+
+    Example: isotherm report --days 7
+    """
+    from rich.progress import Progress
+
+    from streams.report import report as gather
+    from streams.show import report_tables
+
+    settings = read_settings()
+    with Progress(console=err, transient=True, disable=json_ or not sys.stderr.isatty()) as bar:
+        task = bar.add_task("reading accounts", total=settings.partitions)
+        told = run(gather(settings, days, lambda done, of: bar.update(task, completed=done)))
+    if json_:
+        print_json(told)
+    else:
+        for table in report_tables(told):
+            out.print(table)
+
+
+@app.command
 def tail(*, json_: Json = False, since: Literal["now", "beginning"] = "now", limit: int = 0) -> None:
     """Follow changes as they are published. Stops after LIMIT changes if that is given, else on Ctrl-C.
 
@@ -253,9 +317,28 @@ def load_or_exit(directory: Path) -> Any:
     try:
         return load(directory)
     except RulesetError as error:
-        for each in error.problems:
-            err.print(str(each), markup=False)
+        for each in shown(error.problems):
+            err.print(each, markup=False)
         fail(f"{len(error.problems)} problem(s); nothing was done", NO)
+
+
+def shown(problems: Sequence[Problem]) -> Iterator[str]:
+    """A line for each of the first problems, and how many are left."""
+    yield from map(str, problems[:PROBLEMS_SHOWN])
+    if len(problems) > PROBLEMS_SHOWN:
+        yield f"and {len(problems) - PROBLEMS_SHOWN:,} more"
+
+
+def warnings_about(ruleset: Any) -> list[Problem]:
+    from rules.lint import lint
+    from streams.adapters.names import is_personal, snake
+    from streams.topics import SOURCES
+
+    def dropped(section: str, name: str) -> bool:
+        """Whether the adapters leave such a fact out, whoever reports it."""
+        return is_personal(name) or snake(name) != name or (section == "contact_facts" and name == "name")
+
+    return lint(ruleset.files, SOURCES, dropped)
 
 
 def instant_or_exit(text: str) -> int:
@@ -274,6 +357,35 @@ def print_json(value: Any) -> None:
 def fail(message: str, code: int) -> NoReturn:
     err.print(message, markup=False)
     sys.exit(code)
+
+
+def _test_files(target: Path) -> dict[str, str]:
+    """The text of each test file in `target`, by its path."""
+    if not target.exists():
+        fail(f"there is no file or directory {target}", 2)
+    if target.is_file() and not target.name.endswith(TEST_SUFFIX):
+        fail(f"{target} is no test file: their names end in {TEST_SUFFIX}", 2)
+    paths = [target] if target.is_file() else sorted(target.rglob(f"*{TEST_SUFFIX}"))
+    if not paths:
+        fail(f"there are no tests in {target}: they are files whose names end in {TEST_SUFFIX}", 2)
+    try:
+        return {path.as_posix(): path.read_text(encoding="utf-8") for path in paths}
+    except UnicodeDecodeError as error:
+        fail(f"a test file is not UTF-8 text: {error.reason}", NO)
+
+
+def _rules_for(target: Path) -> Path:
+    """Where the rules for `target` are: a directory itself; for a file the nearest above it whose rules load."""
+    if target.is_dir():
+        return target
+    first = directory = target.resolve().parent
+    while any(directory.glob("*.yaml")):
+        try:
+            load(directory)
+            return directory
+        except RulesetError:
+            directory = directory.parent
+    return first
 
 
 def _problem(problem: Any) -> dict[str, Any]:

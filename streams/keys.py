@@ -6,9 +6,10 @@ one script on one node. Tags are chosen so that the slots of partitions are even
 | key | type | holds | owner |
 | --- | --- | --- | --- |
 | ns:{tag}:meta | hash | token, offset, batch, partition (packed) | fold |
-| ns:{tag}:accounts | hash | account → state (packed, see rules.state) | fold |
+| ns:{tag}:accounts | hash | account → state (packed and squeezed, see store.base) | fold |
 | ns:{tag}:wakes | sorted set | account by the instant it is due, UTC ms | fold |
 | ns:{tag}:in:DIM/SEG | set | accounts in that segment | fold |
+| ns:{tag}:tally:DAY | hash | DIM/SEG/WHAT → how many, that UTC day (see rules.tally) | fold |
 | ns:{tag}:outbox | stream | committed, not yet published; id: log offset | fold adds, publisher trims |
 | ns:{tag}:ruleset | string | the ruleset in force, JSON of its files | fold |
 | ns:src:{topic/p} | hash | token, next, batch: the router's position and routed batch | router |
@@ -65,6 +66,9 @@ class PartitionKeys:
     @property
     def ruleset(self) -> str:
         return f"{self.prefix}:ruleset"
+
+    def tally(self, day: int) -> str:
+        return f"{self.prefix}:tally:{day}"
 
     def members(self, dimension: str, segment: str) -> str:
         return f"{self.prefix}:in:{dimension}/{segment}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from rules import state as states
 from rules.fold import Partition
 from rules.ruleset import NO_RULES, Ruleset
 from rules.state import UNCLASSIFIED, AccountState
@@ -15,7 +15,7 @@ from streams.keys import PartitionKeys
 from streams.pipeline import compiled
 from streams.producer import partition_of
 from streams.settings import Settings
-from streams.store.base import unpack_files, unpack_partition
+from streams.store.base import unpack_files, unpack_partition, unpack_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,29 @@ class Reader:
             found = await pipe.execute()
         return sorted(account.decode() for each in found for account in each)
 
+    async def tallies(self, days: Iterable[int]) -> dict[int, Counter[tuple[str, str, str]]]:
+        """What was counted on each of these UTC days over all partitions, by (dimension, segment, what)."""
+        found: dict[int, Counter[tuple[str, str, str]]] = {}
+        for day in days:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for partition in self._keys:
+                    pipe.hgetall(partition.tally(day))
+                kept = await pipe.execute()
+            counts: Counter[tuple[str, str, str]] = Counter()
+            for each in kept:
+                for place, number in each.items():
+                    dimension, rest = place.decode().split("/", 1)
+                    segment, _, what = rest.rpartition("/")
+                    counts[dimension, segment, what] += int(number)
+            if counts:
+                found[day] = counts
+        return found
+
+    async def states(self, partition: int) -> AsyncIterator[tuple[str, AccountState]]:
+        """Every account of a partition, in no order, a slice at a time."""
+        async for account, blob in self._redis.hscan_iter(self._keys[partition].accounts, count=500):
+            yield account.decode(), unpack_state(blob)
+
     async def _by_id(self, account: str | None) -> Found | None:
         if account is None:
             return None
@@ -88,7 +111,7 @@ class Reader:
         if blob is None:
             return None
         position: Partition = unpack_partition(held)
-        return Found(account, states.unpack(blob), await self.ruleset(partition), position.log_time)
+        return Found(account, unpack_state(blob), await self.ruleset(partition), position.log_time)
 
     async def _linked(self, key: str) -> str | None:
         link = await self._redis.get(keys.link(key, self._settings.namespace))

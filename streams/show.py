@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
@@ -92,3 +93,52 @@ def _add(branch: Tree, told: dict[str, Any]) -> None:
     grown = branch.add(line)
     for part in told.get("parts", ()):
         _add(grown, part)
+
+
+OUTCOMES = ("sent", "opened", "replied", "meeting", "opportunity", "won", "lost", "churned", "revenue")
+
+
+def report_tables(told: dict[str, Any]) -> Iterator[Table]:
+    """The report of `isotherm report` as tables: facts, then each dimension with its segments."""
+    quality = told["quality"]
+    facts = _table(
+        f"What is known of {quality['accounts']:,} account{'' if quality['accounts'] == 1 else 's'}",
+        "fact",
+        ("known", "share", *_FLAWS, "confidence"),
+    )
+    for name, fact in quality["facts"].items():
+        mean = fact["mean_confidence"]
+        flaws = [_count(fact[flaw]) for flaw in _FLAWS]
+        facts.add_row(
+            name, f"{fact['known']:,}", _percent(fact["share_known"]), *flaws, "" if mean is None else str(mean)
+        )
+    yield facts
+    for name, dimension in told["dimensions"].items():
+        moved = f"{dimension['entered']:,} entered, {dimension['left']:,} left in {told['days']} days"
+        volatility = dimension["volatility"]
+        title = f"{name}: {moved}" + ("" if volatility is None else f", volatility {volatility:g}")
+        shown = [what for what in OUTCOMES if any(what in each for each in dimension["segments"].values())]
+        table = _table(title, "segment", ("size", "entered", "left", *shown))
+        for segment, counts in dimension["segments"].items():
+            numbers = [_count(counts.get(what, 0)) for what in ("size", "entered", "left", *shown)]
+            table.add_row(segment_text(segment), *numbers)
+        yield table
+
+
+_FLAWS = ("unclassified", "missing", "stale", "conflicting", "matched_by_likeness")
+
+
+def _table(title: str, first: str, columns: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
+    return table
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}" if number else "–"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"

@@ -21,7 +21,7 @@ MOVED: dict[str, Any] = {
         "origin": "live",
         "stays_until": "2026-03-09T10:00:00.000Z",
         "reason": {"text": "3 pricing page views in 7 days (needs 3); something else"},
-        "action": "reach out today",
+        "action": {"do": "reach out today"},
     },
 }
 STATE: dict[str, Any] = {

@@ -1,23 +1,35 @@
-"""What exists is documented: every command, setting, topic, operator and kind of condition."""
+"""What exists is documented, and what is documented is so: each example of the rule language is run."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from rules import model, operators
+from rules import applying, measures, model, operators, rehearsal_model, yamlfile
 from rules.compiler import compile_files, load
+from rules.rehearsal import rehearse
+from rules.ruleset import Ruleset
 from streams import offline, topics
 from streams.adapters.times import instant_or_none
 from streams.cli import SHIPPED, app
 from streams.settings import Settings
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tests" / "rules"))
+
+from story import Account, question  # noqa: E402
+
 README = (ROOT / "README.md").read_text()
-RULES = (ROOT / "docs" / "rules.md").read_text()
+LANGUAGE = (ROOT / "docs" / "rule-language.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 
@@ -36,28 +48,167 @@ def test_every_topic_is_in_operations(name: str) -> None:
     assert f"`{name}`" in OPERATIONS
 
 
-@pytest.mark.parametrize("name", [*operators.TABLE, *model.CONDITION_KEYS])
-def test_every_operator_and_condition_is_in_rules(name: str) -> None:
-    assert f"`{name}`" in RULES
+# -- the rule language: every word of it is named ------------------------------------------------------------
 
 
-def test_every_example_in_rules_compiles() -> None:
-    """Each YAML block is a file of rules, or conditions to stand under `when:`."""
-    blocks = re.findall(r"```yaml\n(.*?)```", RULES, re.DOTALL)
-    declarations = blocks[0]
-    assert len(blocks) > 5
-    for i, block in enumerate(blocks):
-        files = {"declarations.yaml": declarations, "example.yaml": _as_file(block)}
-        if i == 0:
-            files["example.yaml"] = "dimension: any\nsegments: [{segment: all, otherwise: true}]"
-        assert compile_files(files).dimensions
+def _keys(*shapes: type[BaseModel]) -> list[str]:
+    return sorted({field.alias or name for shape in shapes for name, field in shape.model_fields.items()})
 
 
-def _as_file(block: str) -> str:
-    if not block.startswith("- "):
-        return block
-    conditions = "".join(f"      {line}\n" for line in block.splitlines())
-    return f"dimension: example\nsegments:\n  - segment: one\n    when:\n      all:\n{conditions}"
+DECLARATIONS = (
+    model.Declarations,
+    model.FactDeclaration,
+    model.ActivityDeclaration,
+    model.ScoreDeclaration,
+    model.Signal,
+    model.Vocabulary,
+    model.Bands,
+)
+DIMENSIONS = (model.Dimension, model.Segment, model.ByBands, model.Action, model.Messaging)
+TESTS = (rehearsal_model.WrittenTest, rehearsal_model.WrittenStep, rehearsal_model.WrittenChange)
+WORDS = [
+    *operators.TABLE,
+    *model.CONDITION_KEYS,
+    *_keys(*DECLARATIONS, *DIMENSIONS, *TESTS, *model.CONDITIONS.values()),
+    *model.OUTCOME_NAMES,
+]
+
+
+@pytest.mark.parametrize("name", sorted(set(WORDS)))
+def test_every_word_of_the_language_is_on_its_page(name: str) -> None:
+    assert re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", LANGUAGE), "not in code within the text"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"the newest {measures.KEPT_AT_LEAST}, or k if that is more | {measures.PAIR} |",
+        f"of the newest {measures.KEPT_AT_LEAST} people, or k; with `who` of {measures.TAGGED_KEPT} "
+        f"| {measures.TAGGED} |",
+        f"the newest {measures.TAGGED_KEPT} amounts | {measures.TAGGED} |",
+        f"the newest {measures.KEPT_AT_LEAST} of each step, and {measures.KEPT_AT_LEAST} last steps",
+        f"for each signal with a cap | {len(measures.empty_score(2)) - len(measures.empty_score(1))} |",
+        f"{yamlfile.MAX_BYTES // 1024} KB, {yamlfile.MAX_DEPTH} levels deep",
+        f"{operators.GLOB_LONGEST} characters and {operators.GLOB_STARS} stars",
+        f"| {applying.FACTS_KEPT} and {applying.CONTACTS_KEPT} |",
+    ],
+)
+def test_the_numbers_are_those_of_the_code(said: str) -> None:
+    assert said in LANGUAGE
+
+
+# -- the rule language: the page is a ruleset with its tests -------------------------------------------------
+
+BLOCKS = re.findall(r"^```yaml\n(.*?)^```", LANGUAGE, re.DOTALL | re.MULTILINE)
+RULES = [block for block in BLOCKS if not block.startswith("test:")]
+EXAMPLES = [block for block in BLOCKS if block.startswith("test:")]
+
+
+@cache
+def _page() -> Ruleset:
+    return compile_files({f"block{i}.yaml": block for i, block in enumerate(RULES)})
+
+
+@pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: block.splitlines()[0].removeprefix("test: "))
+def test_every_test_on_the_page_passes(block: str) -> None:
+    report = rehearse(_page(), {"page_test.yaml": block})
+    told = [*report.problems, *(failure for result in report.results for failure in result.failures)]
+    assert report.passed, "\n".join(map(str, told))
+    assert report.results
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table of comparisons: a condition on one fact, and values for which it is true or false."""
+
+    condition: str
+    true: tuple[Any, ...]
+    false: tuple[Any, ...]
+
+    @property
+    def fact(self) -> str:
+        return str(_read(self.condition)["fact"])
+
+
+MISSING = "missing"
+
+
+def _read(text: str) -> Any:
+    return yamlfile.read("docs/rule-language.md", text)[0].data
+
+
+def _rows() -> Iterator[Row]:
+    for condition, true, false in re.findall(
+        r"^\| `(\{fact: .*?\})` \| (.*?) ?\| (.*?) ?\|$", LANGUAGE, re.MULTILINE
+    ):
+        yield Row(condition, *(tuple(map(_read, re.findall(r"`(.+?)`", cell))) for cell in (true, false)))
+
+
+ROWS = list(_rows())
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.condition)
+def test_every_row_of_the_comparisons_is_so(row: Row) -> None:
+    assert row.true
+    for value in row.true:
+        assert _answer(row, value) == "yes", value
+    for value in row.false:
+        assert _answer(row, value) == "no", value
+    if MISSING not in (*row.true, *row.false):
+        assert _answer(row, MISSING) == "unclassified"
+
+
+def _answer(row: Row, value: Any) -> str:
+    names = {f"block{i}.yaml": block for i, block in enumerate(RULES) if not block.startswith("dimension:")}
+    account = Account(compile_files({**names, "asked.yaml": question(row.condition)}))
+    account.learns(name="Acme") if value == MISSING else account.learns(**{row.fact: value})
+    return account.segment()
+
+
+@pytest.mark.parametrize("name", operators.TABLE)
+def test_every_operator_has_a_row_that_is_run(name: str) -> None:
+    assert [row for row in ROWS if name in _read(row.condition) and row.true and (row.false or name == "in")]
+
+
+@pytest.mark.parametrize("key", model.CONDITION_KEYS)
+def test_every_condition_has_a_test_in_which_it_is_true_and_one_in_which_it_is_not(key: str) -> None:
+    """Some test on the page puts an account into a segment with such a condition, and some keeps it out."""
+    answers: dict[str, set[str]] = {}
+    for dimension, answer in _expected():
+        answers.setdefault(dimension, set()).add(answer)
+    dimensions = [each for block in RULES for each in _documents(block) if "dimension" in each]
+    assert any(
+        {segment["segment"]} < answers.get(each["dimension"], set())
+        for each in dimensions
+        for segment in each.get("segments", [])
+        if key in _kinds(segment.get("when"))
+    )
+
+
+def _expected() -> Iterator[tuple[str, str]]:
+    """Each (dimension, segment) that a test on the page expects; a set member by member."""
+    for test in (test for block in EXAMPLES for test in _documents(block)):
+        for expected in (*(step.get("expect", {}) for step in test["timeline"]), *test.get("changes", [])):
+            for dimension, answer in expected.items():
+                yield from ((dimension, each) for each in (answer if isinstance(answer, list) else [str(answer)]))
+
+
+def _documents(block: str) -> list[Any]:
+    return [document.data for document in yamlfile.read("docs/rule-language.md", block)]
+
+
+def _kinds(condition: Any) -> Iterator[str]:
+    """The kinds of a condition and of all its parts."""
+    if isinstance(condition, dict):
+        yield from model.kinds_in(condition)
+        for part in condition.values():
+            yield from _kinds(part)
+    elif isinstance(condition, list):
+        for part in condition:
+            yield from _kinds(part)
+
+
+# -- the README ----------------------------------------------------------------------------------------------
 
 
 def test_the_change_in_the_readme_is_what_replay_prints() -> None:
@@ -77,7 +228,24 @@ def _within(shown: object, whole: object) -> bool:
     return shown == whole
 
 
-def test_relative_links_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
-        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
-            assert (page.parent / link).exists(), f"{page.name}: {link}"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    for link, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", page.read_text()):
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in _anchors(target), f"{link}#{anchor}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """Headings as GitHub names them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"(docs/{page.name})" in README

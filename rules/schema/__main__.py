@@ -1,7 +1,8 @@
-"""Writes `record.json` anew."""
+"""Writes the schemas anew."""
 
 from __future__ import annotations
 
 from rules import schema
 
-schema.RECORD.write_text(schema.record(), encoding="utf-8")
+for path, text in schema.WRITTEN.items():
+    path.write_text(text(), encoding="utf-8")

@@ -145,7 +145,7 @@ def _hot(found: Found) -> Hot | None:
     about = [answer for each in ABOUT if each in state.standings for answer in state.standings[each].answer]
     return Hot(
         str(name.value) if name else found.account,
-        dimension.stays_until(standing.answer, state, standing.wake),
+        found.ruleset.stays_until(dimension, state),
         " · ".join(about),
     )
 

@@ -11,8 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+import cramjam
 import msgspec
 
+from rules import state as states
+from rules import tally
 from rules.fold import Due, Folded, Partition
 from rules.state import NEVER, AccountState
 
@@ -57,6 +60,8 @@ class Commit:
     left: Mapping[tuple[str, str], list[str]] = field(default_factory=dict)
     outbox: tuple[Outbound, ...] = ()
     files: Mapping[str, str] | None = None  # of the ruleset this batch switched to
+    tallies: Mapping[int, Mapping[str, int]] = field(default_factory=dict)  # day -> what -> so many more
+    forgotten: Iterable[int] = ()  # days whose tallies go
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,9 @@ class Store(Protocol):
     async def outbox(self, partition: int, limit: int) -> list[Entry]:
         """The oldest entries not yet trimmed, in order."""
 
+    async def tallies(self, partition: int, day: int) -> dict[str, int]:
+        """What was counted on a UTC day, as `dimension/segment/what`."""
+
     async def trim(self, partition: int, id: str) -> None:
         """Forgets the entries up to and including `id`. Safe to repeat, and after a takeover."""
 
@@ -114,12 +122,46 @@ def commit_of(token: str, expected: int, folded: Folded, outbox: Iterable[Outbou
     partition = folded.partition
     files = folded.switched.files if folded.switched is not None else None
     batch = f"{expected}-{partition.offset}-{token}"
-    return Commit(token, expected, batch, partition, folded.states, wakes, joined, left, tuple(outbox), files)
+    return Commit(
+        token,
+        expected,
+        batch,
+        partition,
+        folded.states,
+        wakes,
+        joined,
+        left,
+        tuple(outbox),
+        files,
+        _tallies(folded),
+        tally.forgotten(folded.log_time_before, partition.log_time),
+    )
+
+
+def _tallies(folded: Folded) -> dict[int, dict[str, int]]:
+    by_day: dict[int, dict[str, int]] = {}
+    for each, more in folded.tallies.items():
+        if tally.is_kept(each.day, folded.partition.log_time):
+            by_day.setdefault(each.day, {})[f"{each.dimension}/{each.segment}/{each.what}"] = more
+    return by_day
 
 
 def _places(state: AccountState | None) -> set[tuple[str, str]]:
     standings = state.standings if state is not None else {}
     return {(name, segment) for name, standing in standings.items() for segment in standing.answer}
+
+
+def pack_state(state: AccountState) -> bytes:
+    """A state as stores keep it: packed, and squeezed to some six tenths, which takes a few microseconds."""
+    return bytes(cramjam.lz4.compress_block(states.pack(state)))
+
+
+def unpack_state(blob: bytes) -> AccountState:
+    """Raises ValueError for a state that this code cannot read."""
+    try:
+        return states.unpack(bytes(cramjam.lz4.decompress_block(blob)))
+    except cramjam.DecompressionError as error:
+        raise ValueError(f"account state is damaged: {error}") from None
 
 
 def pack_files(files: Mapping[str, str]) -> bytes:

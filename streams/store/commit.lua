@@ -1,10 +1,11 @@
 -- One batch of one partition: account states, position, wakes, memberships and outgoing changes, or nothing.
 --
--- KEYS  1 meta  2 accounts  3 wakes  4 outbox  5 ruleset  6.. a set of members each
+-- KEYS  1 meta  2 accounts  3 wakes  4 outbox  5 ruleset  6.. a set of members each  then a tally each
 -- ARGV  1 token  2 expected offset  3 batch id  4 new offset  5 partition  6 ruleset files or ''
---       7 outbox entry or ''  8 n states  9 n wakes set  10 n wakes removed
+--       7 outbox entry or ''  8 n states  9 n wakes set  10 n wakes removed  11 n sets of members
 --       then: account, state ...  |  instant, account ...  |  account ...
---       then, for each key from 6 on: n joined, n left, account ...
+--       then, for each set of members: n joined, n left, account ...
+--       then, for each tally: n, (what, how many more) ...; n = 0 forgets the tally
 -- Gives {status, number}: OK or REPEATED with the earliest wake ('' for none), FENCED, MOVED with our offset.
 -- Everything is checked before the first write.
 
@@ -19,13 +20,24 @@ if meta[2] == ARGV[3] then return {'REPEATED', earliest()} end
 if (meta[3] or '0') ~= ARGV[2] then return {'MOVED', meta[3] or '0'} end
 
 local states, set, removed = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local at = 11 + 2 * states + 2 * set + removed
+local at = 12 + 2 * states + 2 * set + removed
+local tallies = 6 + tonumber(ARGV[11])
 local groups = {}
-for k = 6, #KEYS do
+for k = 6, tallies - 1 do
   local joined, left = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
   if not joined or not left then return redis.error_reply('ISOTHERM malformed commit') end
   groups[k] = {at + 2, joined, left}
   at = at + 2 + joined + left
+end
+local counted = {}
+for k = tallies, #KEYS do
+  local n = tonumber(ARGV[at])
+  if not n then return redis.error_reply('ISOTHERM malformed commit') end
+  for i = at + 2, at + 2 * n, 2 do
+    if not tonumber(ARGV[i]) then return redis.error_reply('ISOTHERM malformed commit') end
+  end
+  counted[k] = {at + 1, n}
+  at = at + 1 + 2 * n
 end
 if at ~= #ARGV + 1 then return redis.error_reply('ISOTHERM malformed commit') end
 
@@ -38,12 +50,17 @@ local function each(command, key, from, count)
 end
 
 redis.call('HSET', KEYS[1], 'batch', ARGV[3], 'offset', ARGV[4], 'partition', ARGV[5])
-each('HSET', KEYS[2], 11, 2 * states)
-each('ZADD', KEYS[3], 11 + 2 * states, 2 * set)
-each('ZREM', KEYS[3], 11 + 2 * states + 2 * set, removed)
+each('HSET', KEYS[2], 12, 2 * states)
+each('ZADD', KEYS[3], 12 + 2 * states, 2 * set)
+each('ZREM', KEYS[3], 12 + 2 * states + 2 * set, removed)
 for k, group in pairs(groups) do
   each('SADD', KEYS[k], group[1], group[2])
   each('SREM', KEYS[k], group[1] + group[2], group[3])
+end
+for k, tally in pairs(counted) do
+  if tally[2] == 0 then redis.call('DEL', KEYS[k]) end
+  -- A number that has no room left stays as it is: a tally never stops a commit.
+  for i = tally[1], tally[1] + 2 * tally[2] - 2, 2 do redis.pcall('HINCRBY', KEYS[k], ARGV[i], ARGV[i + 1]) end
 end
 if ARGV[6] ~= '' then redis.call('SET', KEYS[5], ARGV[6]) end
 if ARGV[7] ~= '' then redis.call('XADD', KEYS[4], ARGV[4] .. '-0', 'm', ARGV[7]) end

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from rules import state as states
 from rules.fold import Due, Partition
 from rules.state import NEVER, AccountState
 from streams.store.base import (
@@ -16,7 +16,9 @@ from streams.store.base import (
     Refused,
     new_token,
     pack_outbox,
+    pack_state,
     unpack_outbox,
+    unpack_state,
 )
 
 
@@ -30,6 +32,7 @@ class _Kept:
     members: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     outbox: dict[str, bytes] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    tallies: dict[int, Counter[str]] = field(default_factory=dict)
 
     def next_wake(self) -> int:
         return min(self.wakes.values(), default=NEVER)
@@ -46,7 +49,7 @@ class MemoryStore:
 
     async def load(self, partition: int, accounts: Iterable[str]) -> dict[str, AccountState]:
         held = self._of(partition).accounts
-        return {account: states.unpack(held[account]) for account in accounts if account in held}
+        return {account: unpack_state(held[account]) for account in accounts if account in held}
 
     async def due(self, partition: int, until: int, limit: int) -> list[Due]:
         wakes = self._of(partition).wakes
@@ -75,6 +78,9 @@ class MemoryStore:
         for each in [each for each in outbox if _order(each) <= _order(id)]:
             del outbox[each]
 
+    async def tallies(self, partition: int, day: int) -> dict[str, int]:
+        return dict(self._of(partition).tallies.get(day, {}))
+
     async def members(self, partition: int, dimension: str, segment: str) -> set[str]:
         return set(self._of(partition).members.get((dimension, segment), set()))
 
@@ -83,7 +89,7 @@ class MemoryStore:
 
     def _write(self, kept: _Kept, commit: Commit) -> None:
         kept.batch, kept.partition = commit.batch, commit.partition
-        kept.accounts |= {account: states.pack(state) for account, state in commit.states.items()}
+        kept.accounts |= {account: pack_state(state) for account, state in commit.states.items()}
         for account, wake in commit.wakes.items():
             kept.wakes.pop(account, None)
             if wake < NEVER:
@@ -96,6 +102,10 @@ class MemoryStore:
             kept.outbox[f"{commit.partition.offset}-0"] = pack_outbox(commit.outbox)
         if commit.files is not None:
             kept.files = dict(commit.files)
+        for day, tallies in commit.tallies.items():
+            kept.tallies.setdefault(day, Counter()).update(tallies)
+        for day in commit.forgotten:
+            kept.tallies.pop(day, None)
 
 
 def _order(id: str) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from rules import state as states
 from rules.fold import Due, Partition
 from rules.state import NEVER, AccountState
 from streams.keys import NAMESPACE, PartitionKeys
@@ -24,9 +24,11 @@ from streams.store.base import (
     pack_files,
     pack_outbox,
     pack_partition,
+    pack_state,
     unpack_files,
     unpack_outbox,
     unpack_partition,
+    unpack_state,
 )
 from streams.store.together import Together
 
@@ -61,7 +63,7 @@ class RedisStore:
         if not names:
             return {}
         blobs = await self._together.ask("HMGET", self._keys[partition].accounts, *names)
-        return {name: states.unpack(blob) for name, blob in zip(names, blobs, strict=True) if blob is not None}
+        return {name: unpack_state(blob) for name, blob in zip(names, blobs, strict=True) if blob is not None}
 
     async def due(self, partition: int, until: int, limit: int) -> list[Due]:
         wakes = self._keys[partition].wakes
@@ -91,6 +93,10 @@ class RedisStore:
         offset, _, n = id.partition("-")
         await self._together.ask("XTRIM", self._keys[partition].outbox, "MINID", "=", f"{offset}-{int(n) + 1}")
 
+    async def tallies(self, partition: int, day: int) -> dict[str, int]:
+        found = await self._redis.hgetall(self._keys[partition].tally(day))
+        return {what.decode(): int(count) for what, count in found.items()}
+
     async def members(self, partition: int, dimension: str, segment: str) -> set[str]:
         found = await self._redis.smembers(self._keys[partition].members(dimension, segment))
         return {account.decode() for account in found}
@@ -99,6 +105,7 @@ class RedisStore:
         """Keys and arguments in the layout that `commit.lua` documents."""
         keys = self._keys[commit.partition.number]
         set_, removed = _wakes(commit)
+        places = sorted(commit.joined.keys() | commit.left.keys())
         arguments: list[Any] = [
             commit.token,
             commit.expected,
@@ -110,17 +117,23 @@ class RedisStore:
             len(commit.states),
             len(set_) // 2,
             len(removed),
+            len(places),
         ]
         for account, state in commit.states.items():
-            arguments += (account, states.pack(state))
+            arguments += (account, pack_state(state))
         arguments += set_
         arguments += removed
-        places = sorted(commit.joined.keys() | commit.left.keys())
         for place in places:
             joined, left = commit.joined.get(place, []), commit.left.get(place, [])
             arguments += [len(joined), len(left), *joined, *left]
-        sets = [keys.members(*place) for place in places]
-        return [keys.meta, keys.accounts, keys.wakes, keys.outbox, keys.ruleset, *sets], arguments
+        named = [keys.members(*place) for place in places]
+        for day, tallies in commit.tallies.items():
+            named.append(keys.tally(day))
+            arguments += [len(tallies), *chain.from_iterable(tallies.items())]
+        for day in commit.forgotten:
+            named.append(keys.tally(day))
+            arguments.append(0)
+        return [keys.meta, keys.accounts, keys.wakes, keys.outbox, keys.ruleset, *named], arguments
 
 
 def _wakes(commit: Commit) -> tuple[list[Any], list[str]]:

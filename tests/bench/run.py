@@ -5,6 +5,7 @@
     ladder               one ladder for all: Faust with a Table, Faust with Redis, Quix Streams, bytewax, ours, and
                          the ceiling, the least that a program with this data path must do
     latency, exit        from append to readable, and from the exact instant to readable, at 1,000 events/s
+    load                 loading the shipped rules, and refusing hostile ones
 
 Contestants take turns, round after round, so that a machine that drifts drifts for all; a first, short run of each
 finds out how many events keep it busy for ten seconds, and its outputs are compared with a reference. CPU seconds
@@ -34,6 +35,7 @@ from typing import Any
 
 import checking
 import live
+import loading
 import uvloop
 import workload
 from events import create_topic
@@ -49,7 +51,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 RESULTS = ROOT / ".isotherm" / "bench.json"
-SECTIONS = ("fold", "router", "both", "memory", "ladder", "latency", "exit")
+SECTIONS = ("fold", "router", "both", "memory", "ladder", "latency", "exit", "load")
 RUN_WITHIN = 300.0  # seconds for one contestant's run
 MOST = 1_500_000  # events in a topic
 AT_LEAST = 300_000  # records under the shipped rules: 30 an account, so that first looks do not outweigh the rest
@@ -464,6 +466,8 @@ def sections(chosen: tuple[str, ...]) -> Iterator[Callable[[Bench], None]]:
     late = [kind for kind in ("latency", "exit") if kind in chosen]
     if late:
         yield lambda bench: lateness(bench, late)
+    if "load" in chosen:
+        yield lambda bench: bench.tables.append(loading.table(*loading.measure(3 if bench.quick else 9)))
 
 
 def report(bench: Bench, console: Console, markdown: bool, seconds: float) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from rules.fold import Partition
-from rules.state import NEVER, AccountState, Standing
+from rules.state import NEVER, AccountState, Standing, pack
 from streams.keys import PartitionKeys, tag
-from streams.store.base import Acquired, Commit, Committed, Outbound, Refused, Store
+from streams.store.base import Acquired, Commit, Committed, Outbound, Refused, Store, pack_state, unpack_state
 from streams.store.memory import MemoryStore
 from streams.store.redis import RedisStore
 
@@ -196,3 +196,38 @@ def test_slots_of_partitions_are_evenly_spaced() -> None:
         width = 16384 / partitions
         assert all(p * width - 1 <= slot < (p + 1) * width + 1 for p, slot in enumerate(slots))
         assert len({PartitionKeys.of(p, partitions).prefix for p in range(partitions)}) == partitions
+
+
+async def test_tallies_add_up_and_are_forgotten_with_their_day(store: Store) -> None:
+    await store.commit(
+        commit(await store.acquire(0), tallies={20_000: {"heat/hot/won": 1, "heat/hot/revenue": 500}})
+    )
+    again = await store.acquire(0)
+    added = commit(again, tallies={20_000: {"heat/hot/won": 2}, 20_001: {"heat/cold/won": 1}})
+    assert await store.commit(added) == Committed(NEVER)
+    assert await store.commit(added) == Committed(NEVER, repeated=True)
+    assert await store.tallies(0, 20_000) == {"heat/hot/won": 3, "heat/hot/revenue": 500}
+    await store.commit(commit(await store.acquire(0), forgotten=[19_999, 20_000]))
+    assert (await store.tallies(0, 20_000), await store.tallies(0, 20_001)) == ({}, {"heat/cold/won": 1})
+
+
+async def test_a_tally_without_room_stops_nothing(store: Store, redis: Any) -> None:
+    most = (1 << 63) - 1
+    for n in (most, 1):
+        done = await store.commit(
+            commit(await store.acquire(0), states={"acme": hot()}, tallies={1: {"a/b/c": n}})
+        )
+        assert isinstance(done, Committed)
+    assert (await store.acquire(0)).partition.offset == 2
+
+
+@pytest.mark.parametrize("blob", [b"", b"\x00", b"\xff" * 40, b"\x10\x00\x00\x00zzzz"])
+def test_a_state_that_cannot_be_read_says_so(blob: bytes) -> None:
+    with pytest.raises(ValueError, match="state"):
+        unpack_state(blob)
+
+
+def test_a_state_takes_less_than_it_is_packed() -> None:
+    state = AccountState(born=0, standings={f"dimension_{n}": Standing(("unclassified",), 5) for n in range(20)})
+    assert unpack_state(pack_state(state)) == state
+    assert len(pack_state(state)) < len(pack(state)) / 2

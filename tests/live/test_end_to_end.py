@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -167,10 +168,11 @@ async def test_an_edited_rule_moves_accounts_by_a_sweep(
     await producer.send_and_wait(settings.topics(topics.WEB_ACTIVITY), page(1, int(time.time() * 1000)), key=b"u")
     await changes.until(lambda event: event["type"] == "account.state")
     shipped = Path("rules/segments")
-    for each in shipped.glob("*.yaml"):
-        (tmp_path / each.name).write_text(
-            each.read_text().replace("pricing_viewed, at_least: 3", "pricing_viewed, at_least: 1")
-        )
+    shutil.copytree(shipped, tmp_path, dirs_exist_ok=True)
+    engagement = tmp_path / "engagement.yaml"
+    edited = engagement.read_text().replace("pricing_viewed, at_least: 3", "pricing_viewed, at_least: 1")
+    assert edited != engagement.read_text()
+    engagement.write_text(edited)
     assert isotherm(settings, "deploy", tmp_path).returncode == 0
     hot = await changes.until(moved("warm", "hot"))
     assert hot["data"]["cause"] == "rules"

@@ -18,7 +18,7 @@ from rules.fold import Outgoing
 from rules.records import Activity, Contact, Delete, Facts, Record, Restore, RulesetRecord
 from rules.replay import Replay
 from rules.ruleset import Ruleset
-from rules.state import AccountState
+from rules.state import AccountState, standing_in
 from rules.work import Change, Kind
 
 MS, SECOND, MINUTE, HOUR, DAY = 1, 1_000, 60_000, 3_600_000, 86_400_000
@@ -35,6 +35,7 @@ facts:
   employees: {type: number}
   customer: {type: boolean}
   products: {type: list}
+  renewal: {type: date}
 contact_facts:
   status: {type: text}
   level: {type: text, vocabulary: level}
@@ -135,6 +136,9 @@ class Account:
             Facts(account=ACME, at=when, received=arriving or when, set=facts, clear=list(clear), source="crm")
         )
 
+    def learns_from(self, source: str, at: int, arriving: int, **facts: Any) -> Account:
+        return self.feed(Facts(account=ACME, at=at, received=arriving, set=facts, source=source))
+
     def contact(self, person: str, at: int = 0, arriving: int = 0, gone: bool = False, **facts: Any) -> Account:
         when = at or self.now
         clear = facts.pop("clear", [])
@@ -187,6 +191,10 @@ class Account:
             if change.kind is not Kind.STATE
         ]
 
+    def moves(self, dimension: str) -> list[Told]:
+        """The changes of one dimension."""
+        return [each for each in self.changes if each.dimension == dimension]
+
     @property
     def state(self) -> AccountState:
         return self.replay.states[ACME]
@@ -197,12 +205,12 @@ class Account:
 
     def segment(self, dimension: str = "answer") -> str:
         """Where it is in a ladder, "" for nowhere."""
-        answer = self.state.standings[dimension].answer
+        answer = standing_in(self.state, dimension).answer
         assert len(answer) < 2
         return answer[0] if answer else ""
 
     def segments(self, dimension: str) -> tuple[str, ...]:
-        return self.state.standings[dimension].answer
+        return standing_in(self.state, dimension).answer
 
 
 def _answer(segment: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from story import NAMES, SHIPPED
 
-from rules import durations
+from rules import durations, operators
 from rules.compiler import compile_files, load, ruleset_hash
 from rules.errors import RulesetError
 from rules.yamlfile import MAX_BYTES, MAX_DEPTH
@@ -75,7 +75,8 @@ def test_mistakes_of_several_files_come_together() -> None:
         **{"second.yaml": "dimension: two\nby_fact: country\n", "third.yaml": "dimension: [\n"},
     )
     assert found == [
-        "rules.yaml:2: unknown fact 'sector' (known: country, customer, employees, industry, name, products)",
+        "rules.yaml:2: unknown fact 'sector' "
+        "(known: country, customer, employees, industry, name, products, renewal)",
         "second.yaml:2: fact 'country' has no vocabulary to make segments of",
         "third.yaml:2: not valid YAML: did not find expected node content",
     ]
@@ -190,19 +191,26 @@ def test_names_are_small_letters() -> None:
 # -- types --------------------------------------------------------------------------------------------------
 
 
+ON_TEXT = "(on a text: is, is_not, in, not_in, starts, ends, contains, glob, exists, missing)"
+ON_NUMBER = "(on a number: is, is_not, in, not_in, at_least, above, at_most, below, between, exists, missing)"
+ON_LIST = "(on a list: contains, has_any, has_all, has_none, exists, missing)"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("{fact: employees, is: many}", "employees is a number, and 'many' is a text"),
         ("{fact: employees, in: [1, two]}", "employees is a number, and 'two' is a text"),
-        ("{fact: country, at_least: 3}", "'at_least' does not work on country, which is a text"),
+        ("{fact: country, at_least: 3}", "'at_least' does not work on country, which is a text " + ON_TEXT),
         ("{fact: country, is: 3}", "country is a text, and 3 is a number"),
-        ("{fact: employees, starts: '3'}", "'starts' does not work on employees, which is a number"),
-        ("{fact: products, is: crm}", "'is' does not work on products, which is a list"),
+        ("{fact: employees, starts: '3'}", "'starts' does not work on employees, which is a number " + ON_NUMBER),
+        ("{fact: products, is: crm}", "'is' does not work on products, which is a list " + ON_LIST),
         ("{fact: customer, is: 'true'}", "customer is a boolean, and 'true' is a text"),
-        ("{contacts: any, where: {status: {above: 3}}}", "'above' does not work on status, which is a text"),
-        ("{fact: employees}", "a comparison is missing (one of: is, is_not, in, not_in, at_least, above, at_most, "
-         "below, starts, ends, contains, exists, missing)"),
+        (
+            "{contacts: any, where: {status: {above: 3}}}",
+            "'above' does not work on status, which is a text " + ON_TEXT,
+        ),
+        ("{fact: employees}", f"a comparison is missing (one of: {', '.join(operators.TABLE)})"),
         ("{contacts: any, where: {status: {}}}", "a comparison is missing"),
         ("{seen: visit, where: {path: {}}, within: 7d}", "a comparison is missing"),
     ],
@@ -229,7 +237,10 @@ scores:
     )
 
 
-EXACTLY_ONE = "a condition has exactly one of: fact, count, seen, quiet, score, contacts, all, any, not"
+EXACTLY_ONE = (
+    "a condition has exactly one of: fact, count, people, sum, min, max, avg, seen, never, quiet, first, last, "
+    "sequence, score, contacts, segment, all, any, not, of"
+)
 
 # -- shape --------------------------------------------------------------------------------------------------
 
@@ -265,7 +276,7 @@ def test_a_line_is_that_of_the_value_and_not_of_its_condition() -> None:
         ("{any: []}", "'any' is empty"),
         ("{count: visit, within: 7d}", "count: say how many: at_least, at_most or below"),
         ("{score: interest, at_least: 1, below: 2}", "score: give exactly one of: at_least, below"),
-        ("{count: visit, at_least: 1}", "'within' is missing"),
+        ("{count: visit, at_least: 1}", "count: say how far back: `within: 7d`, or `calendar: 1mo`"),
         ("{contacts: any, where: {}}", "'where' is empty"),
         ("{seen: visit, within: 0d}", "within: a duration is longer than nothing and at most 20 years"),
         ("{seen: visit, within: 1000w, at_least: 1}", "'at_least' does not belong here"),
@@ -281,7 +292,7 @@ def test_a_condition_of_the_wrong_shape(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("dimension: d\n", "1: give a dimension either `segments:` or `by_fact:`"),
+        ("dimension: d\n", "1: give a dimension `segments:`, `by_fact:` or `by_bands:`"),
         ("dimension: d\nsegments: []\n", "2: 'segments' is empty"),
         ("dimension: d\nsegments:\n  - segment: s\n", "3: give a segment either `when:` or `otherwise: true`"),
         ("dimension: d\nsegmets: []\nby_fact: industry\n", "2: unknown key 'segmets' (did you mean 'segments'?)"),
