@@ -314,6 +314,7 @@ class _Asked:
 
     people: bool
     activity: str
+    ours: bool  # outbound, so not among activities of any kind
     filters: tuple[Any, ...]
     at_least: bool
     k: int
@@ -342,16 +343,17 @@ def _asked(condition: Any, names: Names) -> Sequence[_Asked]:
 
 def _bounds(people: bool, name: str, condition: model.Many, names: Names) -> list[_Asked]:
     where = getattr(condition, "where", {})
-    activity, filters = _events(name, where, names)
+    events = _events(name, where, names)
     limits = [condition.below, None if condition.at_most is None else condition.at_most + 1]
     wanted = [(True, condition.at_least), *((False, k) for k in limits)]
     back = _back(condition)
-    return [_Asked(people, activity, filters, least, k, *back) for least, k in wanted if k is not None]
+    return [_Asked(people, *events, least, k, *back) for least, k in wanted if k is not None]
 
 
-def _events(name: str, where: model.Where, names: Names) -> tuple[str, tuple[Any, ...]]:
+def _events(name: str, where: model.Where, names: Names) -> tuple[str, bool, tuple[Any, ...]]:
     activity, filters = names.resolve(name, where)
-    return activity, tuple(filters)
+    declared = names.activities.get(activity)
+    return activity, declared is not None and declared.outbound, tuple(filters)
 
 
 def _back(condition: model.Windowed) -> tuple[float, tuple[int, str, str] | None]:
@@ -374,7 +376,7 @@ def _stronger(one: _Asked, other: _Asked) -> bool:
 
 def _among(small: _Asked, large: _Asked) -> bool:
     """Whether every activity that the one counts is counted by the other."""
-    same = large.activity in (small.activity, ANY_ACTIVITY)
+    same = large.activity == small.activity or (large.activity == ANY_ACTIVITY and not small.ours)
     return same and all(each in small.filters for each in large.filters)
 
 

@@ -142,7 +142,9 @@ class _Linter:
                 self._look_at_fact(place.at(section, name), section, name)
         for name in data.get("activities") or {}:
             declared = self.names.activities[name]
-            counted = self.used.has("activities", name, *([] if declared.of else [ANY_ACTIVITY]))
+            counted = self.used.has(
+                "activities", name, *([] if declared.of or declared.outbound else [ANY_ACTIVITY])
+            )
             if not counted and declared.outcome is None:
                 place.at("activities", name).problem(f"nothing counts activity '{name}'", "use it, or remove it")
         for name in data.get("scores") or {}:

@@ -193,12 +193,12 @@ def worker(*, role: Literal["router", "fold", "deliver", "all"] | None = None, l
 
 
 @app.command
-def explain(account: str, *, json_: Json = False) -> None:
+def explain(account: str, *dimensions: str, json_: Json = False) -> None:
     """Tell each segment an account is in: why, since when, and until when if nothing happens.
 
-    ACCOUNT is an account's id or its web domain.
+    ACCOUNT is an account's id or its web domain; DIMENSIONS leave the others out.
 
-    Example: isotherm explain blueharbor.example
+    Example: isotherm explain blueharbor.example engagement intent
     """
     from streams.inspect import explain_account
     from streams.show import explanation_tree
@@ -206,6 +206,10 @@ def explain(account: str, *, json_: Json = False) -> None:
     told = run(explain_account(account, read_settings()))
     if told is None:
         fail(f"account {account} is not known", NO)
+    if unknown := [name for name in dimensions if name not in told["dimensions"]]:
+        fail(f"no dimension {unknown[0]}; there are {', '.join(told['dimensions'])}", 2)
+    if dimensions:
+        told["dimensions"] = {name: told["dimensions"][name] for name in dimensions}
     if json_:
         print_json(told)
     else:

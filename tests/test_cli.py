@@ -67,8 +67,54 @@ def test_replay_names_each_bad_line_and_uses_the_others(events: Path) -> None:
 
 
 def test_check_passes_the_shipped_rules() -> None:
-    assert isotherm("check").returncode == 0
-    assert "engagement" in json.loads(isotherm("check", "--json").stdout)["dimensions"]
+    assert isotherm("check", "--strict").returncode == 0
+    told = json.loads(isotherm("check", "--json").stdout)
+    assert "engagement" in told["dimensions"]
+    assert told["warnings"] == []
+
+
+def test_check_warns_of_what_loads_and_is_not_meant(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "facts:\n  employees: {type: number, sources: [crm.update]}\n"
+        "  phone: {type: text, description: who answers}\n"
+        "---\ndimension: size\nsegments:\n  - {segment: small, action: call, when: {fact: employees, above: 1}}\n"
+        "  - {segment: big, action: visit, when: {fact: employees, above: 9}}\n"
+    )
+    done = isotherm("check", tmp_path)
+    assert done.returncode == 0
+    assert b"1 dimensions (size), no problems" in done.stdout
+    assert done.stderr.decode().splitlines() == [
+        "warning: a.yaml:2: no source is called 'crm.update' (did you mean 'crm.updates'?)",
+        "warning: a.yaml:3: no source can supply 'phone' "
+        "(it is named like something private or is spelt as no source's field can be)",
+        "warning: a.yaml:8: 'big' is never reached (whoever it fits is 'small' already)",
+    ]
+    assert isotherm("check", tmp_path, "--strict").returncode == 1
+    told = json.loads(isotherm("check", tmp_path, "--json").stdout)
+    assert [each["line"] for each in told["warnings"]] == [2, 3, 8]
+
+
+def test_check_lists_the_first_hundred_problems(tmp_path: Path) -> None:
+    broken = "dimension: d\nsegments:\n" + "".join(f"  - {{segment: s{i}, wen: 1}}\n" for i in range(300))
+    for name in "ab":
+        (tmp_path / f"{name}.yaml").write_text(broken)
+    done = isotherm("check", tmp_path)
+    assert done.returncode == 1
+    assert b"a.yaml:3: unknown key 'wen' (did you mean 'when'?)" in done.stderr
+    assert len(done.stderr.splitlines()) < 110
+    assert b"Traceback" not in done.stderr
+
+
+def test_test_runs_the_tests_beside_the_rules(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "facts: {employees: {type: number}}\n---\ndimension: size\nsegments:\n"
+        "  - {segment: big, action: visit, when: {fact: employees, above: 9}}\n"
+    )
+    (tmp_path / "a_test.yaml").write_text(
+        "test: ten are many\ntimeline:\n  - {facts: {employees: 10}, expect: {size: big}}\n"
+    )
+    done = isotherm("test", tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"1 test in 1 file, all passed\n")
 
 
 def test_check_names_every_mistake_with_its_place(tmp_path: Path) -> None:
@@ -101,7 +147,9 @@ def test_a_wrong_use_ends_with_a_sentence(arguments: tuple[str, ...], code: int,
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["check", "replay", "deploy", "topics", "worker", "explain", "tail", "demo"])
+@pytest.mark.parametrize(
+    "command", ["check", "test", "replay", "deploy", "topics", "worker", "explain", "tail", "demo"]
+)
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = isotherm(command, "--help")
     assert done.returncode == 0

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from rules import applying, measures, model, operators, rehearsal_model, yamlfile
+from rules import applying, errors, lint, measures, model, names, operators, rehearsal_model, yamlfile
 from rules.compiler import compile_files, load
 from rules.rehearsal import rehearse
 from rules.ruleset import Ruleset
@@ -88,7 +88,11 @@ def test_every_word_of_the_language_is_on_its_page(name: str) -> None:
         f"the newest {measures.TAGGED_KEPT} amounts | {measures.TAGGED} |",
         f"the newest {measures.KEPT_AT_LEAST} of each step, and {measures.KEPT_AT_LEAST} last steps",
         f"for each signal with a cap | {len(measures.empty_score(2)) - len(measures.empty_score(1))} |",
-        f"{yamlfile.MAX_BYTES // 1024} KB, {yamlfile.MAX_DEPTH} levels deep",
+        f"{yamlfile.MAX_BYTES // 1024} KB, {yamlfile.MAX_DEPTH} levels deep, {yamlfile.MAX_EVENTS:,} keys",
+        f"| {names.MOST_DIMENSIONS} dimensions |",
+        f"| {names.DEEPEST} deep |",
+        f"| problems told at once | {errors.MOST} |",
+        f"more than {['five', 'six', 'seven'][lint.MOST_RUNGS - 5]} segments",
         f"{operators.GLOB_LONGEST} characters and {operators.GLOB_STARS} stars",
         f"| {applying.FACTS_KEPT} and {applying.CONTACTS_KEPT} |",
     ],

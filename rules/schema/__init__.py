@@ -96,11 +96,12 @@ def _is_noise(key: str, value: Any) -> bool:
 
 def _describe(name: str, shape: dict[str, Any]) -> None:
     for key, field in shape.get("properties", {}).items():
-        field["description"] = described(name, key)
+        if "description" not in field:
+            field["description"] = described(name, key)
 
 
 def described(shape: str, key: str) -> str:
-    """What `key` means in a mapping of that shape; KeyError when nobody has said."""
+    """What `key` means in a mapping of that shape. Raises LookupError when nobody has said."""
     kind = model.CONDITIONS.get(key)
     if kind is not None and kind.__name__ == shape:
         return (kind.__doc__ or "").strip()
@@ -108,6 +109,8 @@ def described(shape: str, key: str) -> str:
         return KEYS[f"{shape}.{key}"]
     if shape in ("Comparison", "FactCondition") and key in operators.TABLE:
         return _of_operator(key)
+    if key not in KEYS:
+        raise LookupError(f"say in rules/schema/words.py what '{key}' of {shape} means")
     return KEYS[key]
 
 

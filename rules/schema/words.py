@@ -1,7 +1,7 @@
 """What each key of a rule file means, in a line: what editors show while one types.
 
 A key means the same wherever it stands, except where `Model.key` says what it means there. Comparisons are
-described by `operators.TABLE`, and conditions by their models.
+described by `operators.TABLE`, conditions by their models; a field that describes itself needs nothing here.
 """
 
 from __future__ import annotations
@@ -86,7 +86,6 @@ KEYS: dict[str, str] = {
     "span": "How long after the first step the last may be.",
     "activity": "The activity.",
     "SegmentCondition.missing": "Whether the answer of the dimension is unclassified.",
-    "fold": "Compare text without its case.",
     "or_missing": "True where there is no value.",
     # tests
     "test": "What the test shows.",

@@ -13,6 +13,11 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 ENGAGEMENT, HOT = "engagement", "hot"
+# Where there is not room for all dimensions, these are shown: what moves most, then what an account is.
+FIRST = (
+    "engagement", "intent", "buying_stage", "priority", "web_activity", "buying_group", "needs", "relationship",
+    "lifecycle", "fit", "size", "industry", "region",
+)  # fmt: skip
 NEWS_KEPT = 200
 SAMPLES_KEPT = 5_000
 SIGHTINGS_KEPT = 20_000
@@ -21,6 +26,11 @@ Place: TypeAlias = tuple[str, int, int]  # topic, partition, offset
 LogPosition: TypeAlias = tuple[int, int]  # partition, offset
 Cause: TypeAlias = str
 Direction: TypeAlias = Literal["into", "out of"]
+
+
+def first_things_first(counts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """The dimensions, those of FIRST before the others."""
+    return {name: counts[name] for name in FIRST if name in counts} | counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,8 +68,9 @@ def segment_lines(counts: dict[str, dict[str, int]], width: int, height: int) ->
     shown = [name for name in COLOURS if name != UNCLASSIFIED or engagement.get(name)]
     yield from _rows([(name, engagement.get(name, 0)) for name in shown], width)
     left = height - len(shown)
-    others = [name for name in counts if name != ENGAGEMENT]
+    others = [name for name in counts if name != ENGAGEMENT and any(counts[name].values())]
     as_rows = left >= 3 * len(others)
+    others = others[: max(1, left)]
     for n, dimension in enumerate(others):
         told = _as_rows if as_rows else _as_words
         lines = told(dimension, counts[dimension], left // (len(others) - n), width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from streams.demo.ledger import Ledger, percentile
+from streams.demo.ledger import ENGAGEMENT, Ledger, percentile
 from streams.show import COLOURS
 
 SHOWN = 6  # segments of a dimension
@@ -17,8 +17,11 @@ def summary(ledger: Ledger, seconds: float, log: Path) -> Iterator[str]:
         f"{seconds:.0f} s of traffic: {ledger.messages:,} messages in, {ledger.folded:,} records folded "
         f"({ledger.ticks:,} of them ticks), {ledger.changes:,} changes out."
     )
-    for dimension, counts in ledger.counts.items():
-        yield f"  {dimension:<11} {standing(counts, list(COLOURS) if dimension == 'engagement' else None)}"
+    held = {dimension: counts for dimension, counts in ledger.counts.items() if any(counts.values())}
+    width = max(map(len, held), default=0)
+    for dimension, counts in held.items():
+        order = list(COLOURS) if dimension == ENGAGEMENT else None
+        yield f"  {dimension:<{width}}  {standing(counts, order)}"
     yield from _hot(ledger)
     yield from _latency(ledger)
     letters = ", ".join(f"{n} {reason}" for reason, n in ledger.letters.most_common())

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from rules.records import Tick, decode_record
 from streams import keys
-from streams.demo.ledger import ENGAGEMENT, HOT, Change, Hot, Ledger
+from streams.demo.ledger import ENGAGEMENT, HOT, Change, Hot, Ledger, first_things_first
 from streams.demo.traffic import Clock
 from streams.keys import PartitionKeys
 from streams.reading import Found, Reader
@@ -86,7 +86,7 @@ class Watch:
 
     async def look_once(self) -> None:
         ledger = self._ledger
-        ledger.counts = await self._reader.counts()
+        ledger.counts = first_things_first(await self._reader.counts())
         ledger.hottest = await self._hottest()
         ledger.folded = await self.folded()
         ledger.latency.join()

@@ -71,6 +71,9 @@ async def test_three_pricing_views_are_hot_alerted_and_cool_exactly(
     assert "group:acme is hot (warm → hot): 3 pricing page views" in receiver.messages[0]["text"]
 
     told = isotherm(settings, "explain", "group:acme", "--json")
+    one = isotherm(settings, "explain", "group:acme", "engagement", "--json")
+    assert list(json.loads(one.stdout)["dimensions"]) == ["engagement"]
+    assert isotherm(settings, "explain", "group:acme", "engagemnt").returncode == 2
     assert json.loads(told.stdout)["dimensions"]["engagement"]["segment"] == "hot"
 
     left = await changes.until(moved("hot", "warm"))

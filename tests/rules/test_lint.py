@@ -13,6 +13,7 @@ from story import DAY, HOUR, MON, NAMES, SHIPPED, given
 from rules.compiler import compile_files, load
 from rules.lint import lint
 
+NAMES = NAMES.replace("  demo: {}\n", "  demo: {}\n  mail: {outbound: true}\n")
 QUIET = NAMES.replace("{}", "{outcome: sent}").replace("type: text", "description: x, type: text")
 
 
@@ -156,8 +157,10 @@ def test_one_rung_takes_all_of_another(above: str, below: str) -> None:
         ("{count: visit, below: 2, within: 7d}", "{people: visit, below: 2, within: 7d}"),
         ("{people: visit, who: {status: x}, at_least: 1, within: 7d}", "{people: visit, at_least: 5, within: 7d}"),
         ("{count: visit, at_least: 2, calendar: 1mo}", "{count: visit, at_least: 2, within: 7d}"),
-        ("{count: visit, at_least: 1, calendar: 1d, timezone: Asia/Tokyo}", "{count: visit, at_least: 1, calendar: 1d}"),
+        ("{seen: visit, calendar: 1d, timezone: Asia/Tokyo}", "{seen: visit, calendar: 1d}"),
         ("{quiet: visit, for: 30d}", "{quiet: visit, for: 7d}"),
+        ("{seen: any}", "{seen: mail}"),
+        ("{quiet: mail, for: 7d}", "{quiet: any, for: 7d}"),
         ("{score: interest, at_least: 10}", "{score: pages, at_least: 50}"),
         ("{fact: country, is: DE}", "{fact: country, glob: 'DE*'}"),
         ("{fact: country, is: de, fold: true}", "{fact: country, is: DE}"),
