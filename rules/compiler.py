@@ -7,6 +7,7 @@ files ──► documents ──► models ──► declarations ──► cond
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -639,7 +640,8 @@ def _plain(filters: Filters) -> list[Any]:
 def _identity(*parts: Any) -> str:
     """A measure is known by what it folds, not by who asks: thresholds and windows are left out."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+    digest = hashlib.blake2b(text.encode(), digest_size=5).digest()
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")  # every account keeps it, for every measure
 
 
 def _matcher(filters: Filters) -> ruleset.Matches | None:

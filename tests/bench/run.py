@@ -6,6 +6,8 @@
                          the ceiling, the least that a program with this data path must do
     latency, exit        from append to readable, and from the exact instant to readable, at 1,000 events/s
     load                 loading the shipped rules, and refusing hostile ones
+    rules                an event under 1,000 rules against one under 50
+    size                 an account under the whole library, after 50 activities and after 100,000
 
 Contestants take turns, round after round, so that a machine that drifts drifts for all; a first, short run of each
 finds out how many events keep it busy for ten seconds, and its outputs are compared with a reference. CPU seconds
@@ -36,6 +38,8 @@ from typing import Any
 import checking
 import live
 import loading
+import scaling
+import size
 import uvloop
 import workload
 from events import create_topic
@@ -51,7 +55,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 RESULTS = ROOT / ".isotherm" / "bench.json"
-SECTIONS = ("fold", "router", "both", "memory", "ladder", "latency", "exit", "load")
+SECTIONS = ("fold", "router", "both", "memory", "ladder", "latency", "exit", "load", "rules", "size")
 RUN_WITHIN = 300.0  # seconds for one contestant's run
 MOST = 1_500_000  # events in a topic
 AT_LEAST = 300_000  # records under the shipped rules: 30 an account, so that first looks do not outweigh the rest
@@ -468,6 +472,12 @@ def sections(chosen: tuple[str, ...]) -> Iterator[Callable[[Bench], None]]:
         yield lambda bench: lateness(bench, late)
     if "load" in chosen:
         yield lambda bench: bench.tables.append(loading.table(*loading.measure(3 if bench.quick else 9)))
+    if "rules" in chosen:
+        yield lambda bench: bench.tables.append(scaling.table(scaling.measure(2 if bench.quick else 5)))
+    if "size" in chosen:
+        yield lambda bench: bench.tables.append(
+            size.table(asyncio.run(size.measure()))
+        )
 
 
 def report(bench: Bench, console: Console, markdown: bool, seconds: float) -> None:

@@ -138,25 +138,29 @@ def instant(start: int, hours: int) -> str:
 class Pick:
     """Draws for plain functions. Hypothesis only sees whole numbers, which is much faster than strategies."""
 
-    def __init__(self, draw: st.DrawFn, start: int = 0) -> None:
-        self._draw = draw
-        self.start = start  # when the world begins, UTC ms
+    def __init__(self, up_to: Callable[[int], int]) -> None:
+        self._up_to = up_to
+        self.start = _ms(self.of(STARTS))  # when the world begins, UTC ms
 
     def of(self, options: Sequence[T]) -> T:
-        return options[self._draw(_up_to(len(options) - 1))]
+        return options[self._up_to(len(options) - 1)]
 
     def one_in(self, n: int) -> bool:
         """Rarely true; false is simpler."""
-        return self._draw(_up_to(n - 1)) == n - 1
+        return self._up_to(n - 1) == n - 1
 
     def some(self, options: dict[str, Any]) -> dict[str, Any]:
         """Each key with probability a half; a value is made by a function or is one of a list."""
-        keys = self._draw(_up_to((1 << len(options)) - 1))
+        keys = self._up_to((1 << len(options)) - 1)
         return {
             key: values(self) if callable(values) else self.of(values)
             for i, (key, values) in enumerate(options.items())
             if keys >> i & 1
         }
+
+
+def drawing(draw: st.DrawFn) -> Pick:
+    return Pick(lambda most: draw(_up_to(most)))
 
 
 @lru_cache(64)
@@ -455,7 +459,9 @@ def dimension(pick: Pick, name: str, kinds: Kinds, shapes: Sequence[str], dwell:
     return head | {"segments": segments}
 
 
-def rule_files(pick: Pick, shapes: Sequence[str], dwell: bool, missing: bool) -> dict[str, str]:
+def rule_files(
+    pick: Pick, shapes: Sequence[str] = KINDS, dwell: bool = True, missing: bool = True
+) -> dict[str, str]:
     """JSON is YAML, and it has no anchors. Dimensions are not in the order in which they refer to each other."""
     made: list[dict[str, Any]] = []
     for name in pick.of([["d0"], ["d3", "d1", "d2"], ["d1", "d2", "d0", "d3"], ["d2", "d0", "d1", "d4", "d3"]]):
@@ -593,8 +599,7 @@ def worlds(
     missing: bool = True,
 ) -> tuple[list[dict[str, str]], list[Record]]:
     """Versions of a ruleset, and a log. `missing`: rules may ask whether another answer is unclassified."""
-    pick = Pick(draw)
-    pick.start = _ms(pick.of(STARTS))
+    pick = drawing(draw)
     files = [rule_files(pick, shapes, dwell, missing) for _ in range(versions)]
     return files, log_of(pick, most)
 
@@ -602,7 +607,7 @@ def worlds(
 @st.composite
 def changing_worlds(draw: st.DrawFn) -> tuple[dict[str, str], list[Record]]:
     """A ruleset, and a log in which it changes once or twice."""
-    pick = Pick(draw)
+    pick = drawing(draw)
     (first, *others), log = draw(worlds(versions=pick.of([1, 2, 3])))
     for files in others:
         place = pick.of(range(len(log)))
