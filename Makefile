@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 0
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format test-kafka bench lock clean
+.PHONY: help install demo test check format test-kafka mutate bench lock clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ check: install ## exactly what CI runs: format, lint, types, tests
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest
+
+mutate: install ## break rules/ one operator at a time and see that a test notices, 10 minutes
+	@$(BIN)/python tests/mutate/run.py $(ARGS)
 
 format: install ## format and fix what can be fixed
 	@$(BIN)/ruff format .

@@ -4,7 +4,8 @@ A **ring** keeps the newest entries of one activity, oldest first, in a byte str
 the newest instant of which something may be missing (dropped because the ring was full, because it left the
 longest window, or because it happened before the rule that asks existed). What lies above the floor is
 complete. An entry is an instant and a log offset, eleven bytes; a **tagged** ring adds eight more: who did it,
-or an amount. For any window, which is told by when an instant leaves it:
+or an amount. Numbers are written from their greatest byte on, so entries as bytes are in the order of time.
+For any window, which is told by when an instant leaves it:
 
     k-th newest entry inside the window     the count is at least k, until that entry leaves
     otherwise, floor inside the window      nobody knows, until the floor leaves
@@ -65,14 +66,14 @@ class Tagged(NamedTuple):
 
 
 def _instant(ring: bytes, start: int) -> int:
-    return int.from_bytes(ring[start : start + INSTANT], "big")
+    return int.from_bytes(ring[start : start + INSTANT])
 
 
 # -- rings --------------------------------------------------------------------------------------------------
 
 
 def empty_ring(floor: int = 0) -> bytes:
-    return floor.to_bytes(INSTANT, "big")
+    return floor.to_bytes(INSTANT)
 
 
 def floor_of(ring: bytes) -> int:
@@ -81,11 +82,11 @@ def floor_of(ring: bytes) -> int:
 
 
 def raised(ring: bytes, floor: int) -> bytes:
-    return max(ring[:INSTANT], floor.to_bytes(INSTANT, "big")) + ring[INSTANT:]
+    return max(ring[:INSTANT], floor.to_bytes(INSTANT)) + ring[INSTANT:]
 
 
 def pair(at: int, offset: int) -> bytes:
-    return at.to_bytes(INSTANT, "big") + offset.to_bytes(PAIR - INSTANT, "big")
+    return at.to_bytes(INSTANT) + offset.to_bytes(PAIR - INSTANT)
 
 
 def ring_add(ring: bytes, at: int, offset: int, keep: int, horizon: int) -> bytes:
@@ -99,7 +100,7 @@ def _add(ring: bytes, entry: bytes, size: int, keep: int, horizon: int) -> bytes
         end -= size
     ring = ring + entry if end == len(ring) else ring[:end] + entry + ring[end:]
     drop = max(INSTANT, len(ring) - keep * size)
-    lowest = horizon.to_bytes(INSTANT, "big") if horizon > 0 else b"\0"
+    lowest = horizon.to_bytes(INSTANT) if horizon > 0 else b"\0"
     while drop < len(ring) and ring[drop : drop + INSTANT] <= lowest:
         drop += size
     if drop == INSTANT:
@@ -112,10 +113,10 @@ def ring_decide(ring: bytes, k: int, window: int, now: int) -> Decision:
     """Is the count in `(now - window, now]` at least k?"""
     start = len(ring) - k * PAIR
     if start >= INSTANT:
-        leaves = int.from_bytes(ring[start : start + INSTANT], "big") + window
+        leaves = int.from_bytes(ring[start : start + INSTANT]) + window
         if leaves > now:
             return True, leaves
-    filled = int.from_bytes(ring[:INSTANT], "big") + window
+    filled = int.from_bytes(ring[:INSTANT]) + window
     return (None, filled) if filled > now and ring[:INSTANT] != b"\0\0\0\0\0\0" else FALSE
 
 
@@ -138,22 +139,22 @@ def _unknown_below(ring: bytes, leaves: Leaves, now: int) -> Decision | None:
 def ring_pairs(ring: bytes, leaves: Leaves, now: int) -> tuple[list[Pair], bool]:
     """The pairs inside the window, newest first, and whether they are all there were."""
     pairs = []
-    for start in range(len(ring) - PAIR, INSTANT - 1, -PAIR):
+    for start in reversed(range(INSTANT, len(ring), PAIR)):
         at = _instant(ring, start)
         if leaves(at) <= now:
             break
-        pairs.append(Pair(at, int.from_bytes(ring[start + INSTANT : start + PAIR], "big")))
+        pairs.append(Pair(at, int.from_bytes(ring[start + INSTANT : start + PAIR])))
     return pairs, _unknown_below(ring, leaves, now) is None
 
 
 def tagged_entries(ring: bytes, leaves: Leaves, now: int) -> tuple[list[Tagged], bool]:
     """The entries of a tagged ring inside the window, newest first, and whether they are all there were."""
     entries = []
-    for start in range(len(ring) - TAGGED, INSTANT - 1, -TAGGED):
+    for start in reversed(range(INSTANT, len(ring), TAGGED)):
         at = _instant(ring, start)
         if leaves(at) <= now:
             break
-        offset = int.from_bytes(ring[start + INSTANT : start + PAIR], "big")
+        offset = int.from_bytes(ring[start + INSTANT : start + PAIR])
         entries.append(Tagged(at, offset, ring[start + PAIR : start + TAGGED]))
     return entries, _unknown_below(ring, leaves, now) is None
 
@@ -181,7 +182,7 @@ def people_add(ring: bytes, person: str, at: int, offset: int, keep: int, horizo
 def is_in_already(ring: bytes, person: str, since: int) -> bool:
     """Whether the person's last time is later than `since`: coming again adds nobody to a window from there."""
     tag = person_tag(person)
-    for start in range(len(ring) - TAGGED, INSTANT - 1, -TAGGED):
+    for start in reversed(range(INSTANT, len(ring), TAGGED)):
         if _instant(ring, start) <= since:
             return False
         if ring[start + PAIR : start + TAGGED] == tag:
@@ -196,7 +197,7 @@ def people_decide(
     if who is None:
         return ring_decide_leaving(ring, k, leaves, now, TAGGED)
     sure, possible, until, runs_out = 0, 0, NEVER, NEVER
-    for start in range(len(ring) - TAGGED, INSTANT - 1, -TAGGED):
+    for start in reversed(range(INSTANT, len(ring), TAGGED)):
         gone = leaves(_instant(ring, start))
         if gone <= now:
             break
@@ -227,7 +228,7 @@ def in_millionths(value: float) -> int:
 
 
 def amounts_add(ring: bytes, value: int, at: int, offset: int, keep: int, horizon: int) -> bytes:
-    return _add(ring, pair(at, offset) + value.to_bytes(TAG, "big", signed=True), TAGGED, keep, horizon)
+    return _add(ring, pair(at, offset) + value.to_bytes(TAG, signed=True), TAGGED, keep, horizon)
 
 
 class Aggregate(NamedTuple):
@@ -248,7 +249,7 @@ def aggregates(entries: Iterable[Tagged]) -> list[Aggregate]:
     """The aggregate of no entry, of the newest, of the newest two and so on; entries come newest first."""
     found = [Aggregate()]
     for entry in entries:
-        found.append(found[-1].with_(int.from_bytes(entry.tag, "big", signed=True)))
+        found.append(found[-1].with_(int.from_bytes(entry.tag, signed=True)))
     return found
 
 
@@ -306,13 +307,13 @@ def empty_sequence(steps: int, floor: int = 0) -> bytes:
 
 
 def _pack_rings(rings: Sequence[bytes]) -> bytes:
-    return b"".join(len(ring).to_bytes(2, "big") + ring for ring in rings)
+    return b"".join(len(ring).to_bytes(2) + ring for ring in rings)
 
 
 def _unpack_rings(sequence: bytes) -> list[bytes]:
     rings, start = [], 0
     while start < len(sequence):
-        end = start + 2 + int.from_bytes(sequence[start : start + 2], "big")
+        end = start + 2 + int.from_bytes(sequence[start : start + 2])
         rings.append(sequence[start + 2 : end])
         start = end
     return rings
@@ -320,7 +321,7 @@ def _unpack_rings(sequence: bytes) -> list[bytes]:
 
 def completions(sequence: bytes) -> bytes:
     """The ring of the last steps that end a chain."""
-    length = int.from_bytes(sequence[:2], "big")
+    length = int.from_bytes(sequence[:2])
     return sequence[2 : 2 + length]
 
 
@@ -341,11 +342,11 @@ def sequence_add(
     missing = max(map(floor_of, floors), default=0)
     for end in ends:
         ended = _instant(end, 0)
-        if ended <= log_time - window or end in _pairs(done):
+        if end in _pairs(done):
             continue
         if _chain(before, end, ended - span):
             done = _add(done, end, PAIR, keep, log_time - window)
-        elif missing > ended - span:
+        elif missing >= max(ended - span, 1):  # 0: nothing is missing
             done = raised(done, ended)
     return _pack_rings([done, *rings])
 
@@ -413,26 +414,27 @@ def _falls(score: bytes, threshold: float, parts: Sequence[Part]) -> int:
             return 0
         lasts: float = parts[0].half_life * math.log2(total / threshold)
         return int(newest + int(lasts) + 1)
-    found = [_part.unpack_from(score, _head.size + i * _part.size) for i in range(len(parts))]
-    above: int = max(newest for _, newest in found)
-    if _total(found, parts, above) < threshold:
+    found = _found(score, parts)
+    above = max(newest for _, newest, _ in found)
+    if _total(found, above) < threshold:
         return 0
     share = threshold / (2 * len(parts))
-    ends = (t + int(p.half_life * math.log2(max(1.0, s / share))) for (s, t), p in zip(found, parts, strict=True))
-    below = max(above, *ends) + 1
-    return (
-        above + 1 + bisect_left(range(above + 1, below), True, key=lambda at: _total(found, parts, at) < threshold)
-    )
+    below = max(newest + int(part.half_life * math.log2(max(1.0, s / share))) for s, newest, part in found)
+    return bisect_left(range(below), True, above, key=lambda at: _total(found, at) < threshold)
 
 
-def _total(found: Sequence[tuple[float, int]], parts: Sequence[Part], now: int) -> float:
+def _found(score: bytes, parts: Sequence[Part]) -> list[tuple[float, int, Part]]:
+    """Each part's sum and the instant at which it was so much."""
+    return [(*_part.unpack_from(score, _head.size + i * _part.size), part) for i, part in enumerate(parts)]
+
+
+def _total(found: Sequence[tuple[float, int, Part]], now: int) -> float:
     return math.fsum(
-        min(part.cap, total * 2.0 ** ((newest - now) / part.half_life))
-        for (total, newest), part in zip(found, parts, strict=True)
+        min(part.cap, total * 2.0 ** ((newest - now) / part.half_life)) for total, newest, part in found
     )
 
 
 def score_value(score: bytes, parts: Sequence[Part], now: int) -> float:
     """For people: rounded down to hundredths, so that it never reads as a threshold it is below."""
-    found = [_part.unpack_from(score, _head.size + i * _part.size) for i in range(len(parts))]
-    return math.floor(_total(found, parts, max(now, *(newest for _, newest in found), 0)) * 100) / 100
+    found = _found(score, parts)
+    return math.floor(_total(found, max(now, *(newest for _, newest, _ in found))) * 100) / 100

@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from rules.conditions import Decide
 from rules.state import NEVER, NOWHERE, UNCLASSIFIED, AccountState, Answer, Standing
 
@@ -41,8 +43,7 @@ class Rule:
         return self.stay is not None or self.wait > 0 or self.keep > 0
 
 
-@dataclass(slots=True)
-class _Settling:
+class _Settling(msgspec.Struct, gc=False):  # `make mutate` passes over a class that is decorated
     """One evaluation: the timers that go on, and until when its answer surely stays."""
 
     state: AccountState

@@ -301,6 +301,16 @@ class Names:
             for name, fact in declared.items()
         }
 
+    def segments_of(self, spec: model.Dimension) -> list[str]:
+        """The names of a dimension's segments, in order."""
+        if spec.by_fact is not None:
+            declared = self.facts.get(spec.by_fact)
+            return self.terms.get(declared.vocabulary or "", []) if declared else []
+        if spec.by_bands is not None:
+            bands = self.bands.get(spec.by_bands.bands)
+            return list(bands.profiles.get(spec.by_bands.profile, ())) if bands else []
+        return [each.segment for each in spec.segments or []]
+
     def activity(self, place: Place, name: str) -> model.ActivityDeclaration | None:
         if name == ANY_ACTIVITY:
             return model.ActivityDeclaration.model_validate({"label": "activities of any kind"})

@@ -215,6 +215,13 @@ def _kinds(condition: Any) -> Iterator[str]:
 # -- the README ----------------------------------------------------------------------------------------------
 
 
+def test_the_rule_in_the_readme_stands_on_the_library() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    segment = block.replace("\n", "\n    ").strip()
+    files = load(SHIPPED).files | {"example.yaml": f"dimension: example\nsegments:\n  - {segment}\n"}
+    assert compile_files(files).dimension("example")
+
+
 def test_the_change_in_the_readme_is_what_replay_prints() -> None:
     shown = json.loads(re.findall(r"```json\n(.*?)```", README, re.DOTALL)[0])
     with (ROOT / "docs" / "example.jsonl").open("rb") as lines:

@@ -1,0 +1,154 @@
+"""Measures as rules need them: what feeds each, how it grows, and how much of it is kept.
+
+A measure is known by what it folds (`identity`), not by who asks: thresholds and windows are left out, so editing
+them keeps what was counted. It is made as large as the most demanding condition asks.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from rules import conditions, measures
+from rules.conditions import Decide
+from rules.facts import coerce
+from rules.names import Filters
+from rules.records import Activity
+from rules.ruleset import Feed, Matches
+from rules.state import NEVER
+
+# (the measure, at, activity, log_time) -> the measure with one more activity
+Add: TypeAlias = Callable[[bytes, int, Activity, int], bytes]
+# (entries kept at most, ms kept at most) -> how it grows
+Grow: TypeAlias = Callable[[int, int], Add]
+Fed: TypeAlias = tuple[str, Matches | None, Grow]  # the activity that feeds, which of them, and how
+
+
+@dataclass(slots=True)
+class Measure:
+    """A measure that some condition needs, made as large as the most demanding of them asks.
+
+    `add(keep, longest)` gives how it grows, for each activity that feeds it.
+    """
+
+    empty: Callable[[int], bytes]
+    feeds: list[Fed]
+    keep: int = 1
+    longest: int = 0
+    asked: list[Decide] = field(default_factory=list)
+    shortest: int = NEVER  # the shortest window of all
+    of_people: bool = False
+    span: int = 0  # how much longer than any window an activity can matter: it may begin a sequence
+
+    def widen(self, keep: int, longest: int) -> None:
+        self.keep, self.longest = max(self.keep, keep), max(self.longest, longest)
+
+    @property
+    def renews(self) -> Callable[[bytes, Activity, int], bool] | None:
+        shortest = self.shortest
+        if not self.of_people:
+            return None
+        return lambda ring, activity, log_time: (
+            activity.person is not None and measures.is_in_already(ring, activity.person, log_time - shortest)
+        )
+
+    def feeds_with(self, id: str, readers: Mapping[str, tuple[int, ...]]) -> list[tuple[str, Feed]]:
+        """Each activity that feeds it, and how."""
+        longest, asked, dimensions = self.longest + self.span, tuple(self.asked), readers.get(id, ())
+        return [
+            (
+                activity,
+                Feed(
+                    id,
+                    matches,
+                    grow(self.keep, self.longest),
+                    self.empty(0),
+                    longest,
+                    dimensions,
+                    asked,
+                    self.renews,
+                ),
+            )
+            for activity, matches, grow in self.feeds
+        ]
+
+
+def plain(filters: Filters) -> list[Any]:
+    plain = [
+        [prop, comparison.fold, sorted(map(list, comparison.given().items()))] for prop, comparison in filters
+    ]
+    return sorted(plain, key=json.dumps)  # operands of several types have no order of their own
+
+
+def identity(*parts: Any) -> str:
+    """A measure is known by what it folds, not by who asks: thresholds and windows are left out."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.blake2b(text.encode(), digest_size=5).digest()
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")  # every account keeps it, for every measure
+
+
+def matcher(filters: Filters) -> Matches | None:
+    checks = [(prop, conditions.comparing(asked.given(), fold=asked.fold)) for prop, asked in filters]
+    if not checks:
+        return None
+    if len(checks) == 1:
+        ((prop, check),) = checks
+        return lambda activity: check(activity.props.get(prop)) is True
+    return lambda activity: all(check(activity.props.get(prop)) is True for prop, check in checks)
+
+
+# -- how measures grow: `keep` entries at most, none older than `longest` -----------------------------------
+
+
+def ring_add(keep: int, longest: int) -> Add:
+    return lambda ring, at, activity, log_time: measures.ring_add(
+        ring, at, activity.offset, keep, log_time - longest
+    )
+
+
+def first_add(keep: int, longest: int) -> Add:
+    return lambda first, at, activity, log_time: measures.first_add(first, at, activity.offset)
+
+
+def people_add(keep: int, longest: int) -> Add:
+    def add(ring: bytes, at: int, activity: Activity, log_time: int) -> bytes:
+        if activity.person is None:
+            return ring
+        return measures.people_add(ring, activity.person, at, activity.offset, keep, log_time - longest)
+
+    return add
+
+
+def amounts_add(prop: str) -> Grow:
+    def sized(keep: int, longest: int) -> Add:
+        def add(ring: bytes, at: int, activity: Activity, log_time: int) -> bytes:
+            try:
+                value = coerce("number", activity.props.get(prop))
+                amount = measures.in_millionths(value) if isinstance(value, int | float) else None
+            except ValueError:
+                amount = None
+            if amount is None:
+                return ring  # an activity without the amount adds nothing
+            return measures.amounts_add(ring, amount, at, activity.offset, keep, log_time - longest)
+
+        return add
+
+    return sized
+
+
+def sequence_add(step: int, span: int) -> Grow:
+    return lambda keep, longest: (
+        lambda known, at, activity, log_time: measures.sequence_add(
+            known, step, at, activity.offset, span, keep, longest, log_time
+        )
+    )
+
+
+def score_add(weight: float, half_life: int, part: int) -> Grow:
+    return lambda keep, longest: (
+        lambda score, at, activity, log_time: measures.score_add(score, at, weight, half_life, part)
+    )
