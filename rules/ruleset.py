@@ -14,6 +14,7 @@ from typing import Literal
 
 from rules import membership
 from rules.conditions import WORD, Condition, Decide, Reader, Told
+from rules.durations import in_words
 from rules.facts import FactRule
 from rules.membership import Rule, Settle
 from rules.records import Activity
@@ -114,24 +115,25 @@ def _tell(segment: Segment, dimension: Dimension, state: AccountState, now: int)
     rule, standing = segment.rule, standing_in(state, dimension.name)
     if rule is None:
         return told
-    is_in = segment.name in standing.answer
     if told["verdict"] == "true":
         since = membership.waiting_since(rule, standing)
         if since is None:
             return told
-        wait: Told = {"says": "must hold for longer", "verdict": "false", "at": since, "until": since + rule.wait}
+        needs = f"must hold for {in_words(rule.wait)}"
+        wait: Told = {"says": needs, "verdict": "false", "at": since, "until": since + rule.wait}
         return {"says": "all", "verdict": "false", "parts": [told, wait]}
-    held: list[Told] = []
+    held = [] if segment.stay is None else [_staying(segment.stay.tell(state, now))]
     until = membership.kept_until(rule, standing)
     if until is not None and now < until:
-        held.append({"says": "kept for a while, whatever happens", "verdict": "true", "until": until})
-    if segment.stay is not None and (is_in or not held):
-        held.append(
-            {"says": "stays while", "parts": [stays := segment.stay.tell(state, now)], "verdict": stays["verdict"]}
-        )
+        says = f"kept for {in_words(rule.keep)}, whatever happens"
+        held = [{"says": says, "verdict": "true", "until": until}]
     if not held:
         return told
-    return {"says": "any", "verdict": WORD[is_in], "parts": [told, *held]}
+    return {"says": "any", "verdict": WORD[segment.name in standing.answer], "parts": [told, *held]}
+
+
+def _staying(told: Told) -> Told:
+    return {"says": "stays while", "verdict": told["verdict"], "parts": [told]}
 
 
 def ladder(

@@ -586,7 +586,7 @@ def test_the_reason_says_what_holds_it() -> None:
     assert dimension is not None
     told = dimension.tell("hot", account.state, account.now)
     assert told["verdict"] == "true"
-    assert {"says": "kept for a while, whatever happens", "verdict": "true", "until": TUE + 10 * DAY} in told[
+    assert {"says": "kept for 10 days, whatever happens", "verdict": "true", "until": TUE + 10 * DAY} in told[
         "parts"
     ]
 

@@ -38,9 +38,10 @@ from rules.state import NEVER, AccountState, pack, standing_in, unpack
 from rules.work import Cause, Kind
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
-settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True, suppress_health_check=SLOW)
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, suppress_health_check=SLOW)
 settings.register_profile("nightly", max_examples=3000, deadline=None, suppress_health_check=SLOW)
 PROFILE = settings.get_profile(os.environ.get("ISOTHERM_TESTS", "ci"))
+TWICE, OFTEN = (settings(PROFILE, max_examples=n * PROFILE.max_examples) for n in (2, 4))
 LATER = 400 * DAY  # by then every window has passed
 World = tuple[list[dict[str, str]], list[Record]]
 
@@ -109,7 +110,7 @@ class Watched:
             assert self.right(holds, life.answers), (account, now, holds, life.answers)
 
 
-@settings(PROFILE)
+@settings(OFTEN)
 @given(worlds())
 def test_incremental_equals_recomputed_from_scratch_at_every_instant(world: World) -> None:
     (files,), log = world
@@ -257,7 +258,7 @@ def _effects(outgoing: Iterable[Outgoing], account: str) -> list[Any]:
 # -- (c) a verdict holds as long as it says ------------------------------------------------------------------
 
 
-@settings(PROFILE)
+@settings(TWICE)
 @given(worlds())
 def test_a_verdict_holds_until_the_instant_it_gives(world: World) -> None:
     """`decide(state, now) = (verdict, until)` promises that verdict for all of [now, until)."""
