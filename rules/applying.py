@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from rules.announcing import announce_state
-from rules.conditions import CONTACTS
+from rules.comparing import CONTACTS
 from rules.facts import UNDECLARED, FactRule, coerce, merged
 from rules.measures import Decision
 from rules.records import AccountRecord, Activity, Contact, Delete, Facts, FactValue, Restore

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rules import conditions, membership, model, ruleset, yamlfile
+from rules import comparing, conditions, membership, model, ruleset, yamlfile
 from rules.conditions import Condition
 from rules.errors import Problem, RulesetError
 from rules.growing import identity, matcher
@@ -233,7 +233,7 @@ class _Compiler:
         terms = self.names.terms[declared.vocabulary]
         described = self._described(place, spec, terms)
         segments = [
-            _segment(spec, term, conditions.compare_fact(reader, {"is": term}), described.get(term))
+            _segment(spec, term, comparing.compare_fact(reader, {"is": term}), described.get(term))
             for term in terms
         ]
         answers: dict[Any, tuple[str, ...]] = {term: (term,) for term in terms}
@@ -264,7 +264,7 @@ class _Compiler:
         segments = []
         for (name, start), end in zip(cuts, [*(start for _, start in cuts[1:]), None], strict=True):
             within = {"at_least": start} if end is None else {"at_least": start, "below": end}
-            segments.append(_segment(spec, name, conditions.compare_fact(reader, within), described.get(name)))
+            segments.append(_segment(spec, name, comparing.compare_fact(reader, within), described.get(name)))
         return _assemble(spec, tuple(segments))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from rules import conditions, measures
+from rules import comparing, measures
 from rules.conditions import Decide
 from rules.facts import coerce
 from rules.names import Filters
@@ -92,7 +92,7 @@ def identity(*parts: Any) -> str:
 
 
 def matcher(filters: Filters) -> Matches | None:
-    checks = [(prop, conditions.comparing(asked.given(), fold=asked.fold)) for prop, asked in filters]
+    checks = [(prop, comparing.comparing(asked.given(), fold=asked.fold)) for prop, asked in filters]
     if not checks:
         return None
     if len(checks) == 1:

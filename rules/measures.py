@@ -330,7 +330,8 @@ def sequence_add(
 ) -> bytes:
     """`sequence` with one more activity that is its step number `step`, counted from 0."""
     done, *rings = _unpack_rings(sequence)
-    rings[step] = ring_add(rings[step], at, offset, keep, log_time - window - span)
+    # For now it stays even if it is the oldest of too many: it may be what a chain lacks.
+    rings[step] = ring_add(rings[step], at, offset, keep + 1, log_time - window - span)
     *before, last = rings
     if step == len(before):
         ends, floors = [pair(at, offset)], before
@@ -348,7 +349,13 @@ def sequence_add(
             done = _add(done, end, PAIR, keep, log_time - window)
         elif missing >= max(ended - span, 1):  # 0: nothing is missing
             done = raised(done, ended)
+    rings[step] = _newest(rings[step], keep)
     return _pack_rings([done, *rings])
+
+
+def _newest(ring: bytes, keep: int) -> bytes:
+    drop = len(ring) - keep * PAIR
+    return ring if drop <= INSTANT else raised(ring[:INSTANT] + ring[drop:], _instant(ring, drop - PAIR))
 
 
 def _chain(rings: Sequence[bytes], end: bytes, earliest: int) -> bool:

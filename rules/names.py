@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from rules import calendars, mistakes, model, operators
-from rules.conditions import Facts, Reader
+from rules.comparing import Facts, Reader
 from rules.errors import MOST, Problem, RulesetError, did_you_mean, enough
 from rules.facts import FactRule
 from rules.ruleset import ANY_ACTIVITY

@@ -13,7 +13,8 @@ from heapq import heappop, heappush
 from typing import Literal
 
 from rules import membership
-from rules.conditions import WORD, Condition, Decide, Reader, Told
+from rules.comparing import Reader
+from rules.conditions import WORD, Condition, Decide, Told
 from rules.durations import in_words
 from rules.facts import FactRule
 from rules.membership import Rule, Settle

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from rules import conditions, durations, growing, measures, model, operators, ruleset
-from rules.conditions import EVER, Condition, Matches, Reader, Timed, Timeless, Window
+from rules import comparing, conditions, counting, durations, growing, measures, model, operators, ruleset
+from rules.comparing import Matches, Reader, Timed, Timeless
+from rules.conditions import Condition
+from rules.counting import EVER, Window
 from rules.growing import Fed, Measure, identity, matcher, plain
 from rules.measures import Part
 from rules.names import Names, Place
@@ -57,26 +59,26 @@ class Translator:
             case model.SeenCondition():
                 window = _window(spec)
                 id, label = self._ring(place, spec.seen, "seen", spec.where, 1, window.longest)
-                return conditions.count_at_least(id, label, 1, window)
+                return counting.count_at_least(id, label, 1, window)
             case model.NeverCondition():
-                return conditions.never(*self._ring(place, spec.never, "never", spec.where, 1, NEVER))
+                return counting.never(*self._ring(place, spec.never, "never", spec.where, 1, NEVER))
             case model.QuietCondition():
                 id, label = self._ring(place, spec.quiet, "quiet", spec.where, 1, spec.for_)
-                return conditions.quiet(id, label, spec.for_)
+                return counting.quiet(id, label, spec.for_)
             case model.FirstCondition():
                 id, label = self._first(place, spec.first, spec.where)
-                return conditions.first(id, label, spec.within or spec.older_than or 0, spec.within is None)
+                return counting.first(id, label, spec.within or spec.older_than or 0, spec.within is None)
             case model.LastCondition():
                 longest = NEVER if spec.within is None else spec.within
                 id, label = self._ring(place, spec.last, "last", spec.where, 1, longest)
-                return conditions.last(id, label, spec.within or spec.older_than or 0, spec.within is None)
+                return counting.last(id, label, spec.within or spec.older_than or 0, spec.within is None)
             case model.SequenceCondition():
                 return self._sequence_condition(place, spec)
             case model.ScoreCondition():
                 return self._score_condition(place, spec)
             case model.ContactsCondition():
                 matches, words = self._matching(place.at("where"), spec.where)
-                return conditions.contacts(spec.contacts, spec.at_least or 1, matches, words)
+                return comparing.contacts(spec.contacts, spec.at_least or 1, matches, words)
             case model.SegmentCondition():
                 return self._segment_condition(place, spec)
             case _:
@@ -93,7 +95,7 @@ class Translator:
         if declared is None or not self._sound(place, spec.fact, declared, given, spec.fold):
             return conditions.always()
         zone = declared.timezone if declared.type == "date" else None
-        return conditions.compare_fact(self.names.reader(spec.fact), given, spec.or_missing, spec.fold, zone)
+        return comparing.compare_fact(self.names.reader(spec.fact), given, spec.or_missing, spec.fold, zone)
 
     def _sound(
         self, place: Place, name: str, declared: model.FactDeclaration, given: dict[str, Any], fold: bool
@@ -139,7 +141,7 @@ class Translator:
     def _count_condition(self, place: Place, spec: model.CountCondition) -> Condition:
         window, most = _window(spec), _most(spec)
         id, label = self._ring(place, spec.count, "count", spec.where, most, window.longest)
-        return _bounded(spec, lambda k: conditions.count_at_least(id, label, k, window))
+        return _bounded(spec, lambda k: counting.count_at_least(id, label, k, window))
 
     def _people_condition(self, place: Place, spec: model.PeopleCondition) -> Condition:
         window, most = _window(spec), _most(spec)
@@ -152,7 +154,7 @@ class Translator:
         measure = self.measures[id]
         measure.of_people, measure.shortest = True, min(measure.shortest, window.rolling)
         who, words = self._matching(place.at("who"), spec.who) if spec.who else (None, "")
-        return _bounded(spec, lambda k: conditions.people_at_least(id, label, k, window, who, words))
+        return _bounded(spec, lambda k: counting.people_at_least(id, label, k, window, who, words))
 
     def _amount_condition(self, place: Place, spec: model.AmountCondition) -> Condition:
         kind = next(kind for kind in model.AMOUNTS if hasattr(spec, kind))
@@ -164,7 +166,7 @@ class Translator:
         parts = []
         for op, bound in spec.given().items():
             try:
-                parts.append(conditions.amount(id, kind, f"{spec.of} of {label}", op, bound, window))
+                parts.append(counting.amount(id, kind, f"{spec.of} of {label}", op, bound, window))
             except ValueError as error:
                 place.at(op).problem(str(error))
         return parts[0] if len(parts) == 1 else conditions.all_of(parts)
@@ -182,8 +184,8 @@ class Translator:
         ]
         empty = partial(measures.empty_sequence, len(steps))
         self._measure(id, empty, feeds, measures.KEPT_AT_LEAST, window.longest, spec.span)
-        label = ", then ".join(conditions.labelled(label, 1) for _, _, label, _ in steps)
-        return conditions.sequence(id, f"{label} within {durations.in_words(spec.span)}", window)
+        label = ", then ".join(counting.labelled(label, 1) for _, _, label, _ in steps)
+        return counting.sequence(id, f"{label} within {durations.in_words(spec.span)}", window)
 
     def _score_condition(self, place: Place, spec: model.ScoreCondition) -> Condition:
         declared = self.names.scores.get(spec.score)
@@ -194,7 +196,7 @@ class Translator:
         threshold = spec.at_least or spec.below or 0.0
         label = declared.label or f"{spec.score} score"
         signed = any(signal.weight < 0 for signal in declared.signals)
-        part = conditions.score_at_least(id, label, threshold, parts, signed)
+        part = counting.score_at_least(id, label, threshold, parts, signed)
         return part if spec.at_least is not None else conditions.negate(part)
 
     def _matching(self, place: Place, where: model.Where) -> tuple[Matches, str]:
@@ -211,10 +213,10 @@ class Translator:
                 place.at(name).problem("a comparison is missing")
             if self._sound(place.at(name), name, declared, given, comparison.fold):
                 zone = declared.timezone if declared.type == "date" else None
-                asked = conditions.asking(given, fold=comparison.fold, zone=zone)
+                asked = comparing.asking(given, fold=comparison.fold, zone=zone)
                 checks.append((self.names.reader(name, "contact_facts"), asked))
             words.append(f"{name} {operators.all_words(given.items())}")
-        return conditions.matching(checks), " and ".join(words)
+        return comparing.matching(checks), " and ".join(words)
 
     # -- measures that conditions need --------------------------------------------------------------------
 
