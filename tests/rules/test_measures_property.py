@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from naive import CLOSE, begins, leaves, local_date
 from test_property import PROFILE
 
-from rules import calendars, conditions, measures
+from rules import calendars, counting, measures
 from rules.measures import Decision, Part, Verdict
 from rules.state import NEVER, AccountState
 
@@ -171,8 +171,8 @@ def amounts(pick: Pick) -> Amount:
 @given(drawn(amounts))
 def test_an_amount_is_never_wrong(case: Amount) -> None:
     history = case.history
-    window = conditions.Window(history.leaves, history.longest, "in a while")
-    condition = conditions.amount("m", case.kind, "amount", case.op, case.bound, window)
+    window = counting.Window(history.leaves, history.longest, "in a while")
+    condition = counting.amount("m", case.kind, "amount", case.op, case.bound, window)
     ring = measures.empty_ring(history.floor)
     for log_time, at, offset in history.counted:
         value = measures.in_millionths(case.values[offset])
