@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from rules.conditions import Told
 from rules.ruleset import Dimension
 from rules.state import AccountState, Answer
@@ -18,9 +20,15 @@ def explain(dimension: Dimension, state: AccountState, before: Answer, segment: 
         if left["verdict"] != "true":
             reason["left"] = {"segment": before[0]} | left
     reason["text"] = "; ".join(headline(reason.get("left", told))[:3])
-    if dimension.skips_unknown and (undecided := [each.name for each in dimension.undecided(state, now)]):
-        reason["unknown"] = undecided
+    if dimension.skips_unknown and (passed_over := _passed_over(dimension, state, segment, now)):
+        reason["unknown"] = passed_over
     return reason
+
+
+def _passed_over(dimension: Dimension, state: AccountState, segment: str, now: int) -> list[str]:
+    """The segments above this one of which nobody knows whether the account belongs there; of a set, all such."""
+    above = takewhile(lambda each: dimension.kind == "set" or each.name != segment, dimension.segments)
+    return [each.name for each in above if each.condition.decide(state, now)[0] is None]
 
 
 def headline(told: Told) -> list[str]:

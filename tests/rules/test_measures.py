@@ -514,6 +514,16 @@ def test_steps_and_chains_are_kept_only_so_far() -> None:
     assert len(found) == 3 * (2 + INSTANT + 5 * PAIR)
 
 
+def test_a_late_step_that_is_too_old_to_be_kept_still_makes_its_chain() -> None:
+    known = sequence(2, (0, FRI), (0, SAT), (1, TUE), keep=2)
+    found = measures.sequence_add(known, 0, MON, 9, SPAN, 2, WEEK, SUN)
+    assert (ends(found), missing(found)) == ([TUE], 0)
+    assert len(found) == len(known) + PAIR  # of the chain alone
+    # That it was there is noted: what comes up to a span after it may end another.
+    for at, expected in ((MON + SPAN, MON + SPAN), (MON + SPAN + MS, 0)):
+        assert missing(measures.sequence_add(found, 1, at, 10, SPAN, 2, WEEK, SUN)) == expected
+
+
 def test_a_step_is_kept_while_a_chain_from_it_may_still_end_in_the_window() -> None:
     known = sequence(2, (0, MON))
     for now, kept in ((MON + WEEK + SPAN - MS, [MON, FRI]), (MON + WEEK + SPAN, [FRI])):

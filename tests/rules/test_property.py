@@ -38,7 +38,7 @@ from rules.state import NEVER, AccountState, pack, standing_in, unpack
 from rules.work import Cause, Kind
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
-settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, suppress_health_check=SLOW)
+settings.register_profile("ci", max_examples=150, deadline=None, derandomize=True, suppress_health_check=SLOW)
 settings.register_profile("nightly", max_examples=3000, deadline=None, suppress_health_check=SLOW)
 PROFILE = settings.get_profile(os.environ.get("ISOTHERM_TESTS", "ci"))
 TWICE, OFTEN = (settings(PROFILE, max_examples=n * PROFILE.max_examples) for n in (2, 4))

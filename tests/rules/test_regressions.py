@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from story import DAY, HOUR, MON, given, question
+from story import DAY, HOUR, MINUTE, MON, given, given_when, question
 
+from rules.measures import KEPT_AT_LEAST
 from rules.vocabulary import Meanings
 
 
@@ -50,3 +51,13 @@ def _scored(signals: list[str]) -> str:
 activities: {{visit: {{}}, demo: {{}}}}
 scores: {{s: {{half_life: 1h, signals: [{", ".join(signals)}]}}}}
 """
+
+
+def test_a_late_first_step_that_is_the_oldest_of_too_many_makes_its_sequence() -> None:
+    """It was dropped from the full ring before anybody asked whether it was what the chain lacked."""
+    account = given_when("{sequence: [visit, demo], span: 1h}")
+    account.sees("demo", at=MON + 10 * MINUTE)
+    account.sees("visit", at=[MON + n * MINUTE for n in range(11, 11 + KEPT_AT_LEAST + 1)])
+    assert account.segment() == "no"
+    account.sees("visit", at=MON + 9 * MINUTE, arriving=MON + DAY)
+    assert account.segment() == "yes"
