@@ -475,9 +475,7 @@ def sections(chosen: tuple[str, ...]) -> Iterator[Callable[[Bench], None]]:
     if "rules" in chosen:
         yield lambda bench: bench.tables.append(scaling.table(scaling.measure(2 if bench.quick else 5)))
     if "size" in chosen:
-        yield lambda bench: bench.tables.append(
-            size.table(asyncio.run(size.measure()))
-        )
+        yield lambda bench: bench.tables.append(size.table(asyncio.run(size.measure())))
 
 
 def report(bench: Bench, console: Console, markdown: bool, seconds: float) -> None:
