@@ -7,7 +7,9 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable, Iterator, Sequence
+import time
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -135,6 +137,40 @@ def replay(events: Path, *, rules: Path = SHIPPED, until: str | None = None) -> 
     sys.stdout.flush()
     if bad:
         fail(f"{bad} line(s) could not be used; the others were", NO)
+
+
+@app.command
+def decode(
+    file: Annotated[str, Parameter(allow_leading_hyphen=True)] = "",
+    *,
+    format: str = "",
+    received: str | None = None,
+    list_: Annotated[bool, Parameter(name="--list", negative="", help="Name the formats.")] = False,
+) -> None:
+    """Print what messages of another system say, as canonical records (JSON lines), without Kafka or Redis.
+
+    FILE has a message on each line; - is standard input. A message that cannot be used is a line with its number,
+    the reason and the detail. RECEIVED is the time for messages that name none; it is now unless given. Who a
+    message is about is printed as the message claims it; in the log there are only hashes of persons.
+
+    Example: isotherm decode --format posthog events.jsonl --received 2026-03-02T09:00:00Z
+    """
+    from streams import decoding
+
+    if list_:
+        for name, about in decoding.formats().items():
+            out.print(f"{name:12} {about}", markup=False)
+        return
+    _require_format(format)
+    at = instant_or_exit(received) if received else time.time_ns() // 1_000_000
+    bad = 0
+    with _lines(file) as lines:
+        for found in decoding.decode_lines(lines, format, at):
+            bad += isinstance(found, tuple)
+            sys.stdout.buffer.write(json.dumps(decoding.plain(found), ensure_ascii=False).encode() + b"\n")
+    sys.stdout.flush()
+    if bad:
+        fail(f"{bad} message(s) or parts of one could not be used", NO)
 
 
 @app.command
@@ -361,6 +397,28 @@ def print_json(value: Any) -> None:
 def fail(message: str, code: int) -> NoReturn:
     err.print(message, markup=False)
     sys.exit(code)
+
+
+def _require_format(name: str) -> None:
+    from rules.errors import did_you_mean
+    from streams.adapters import ADAPTERS
+
+    if not name:
+        fail(f"which format? Name it with --format; known: {', '.join(ADAPTERS)}", 2)
+    if name not in ADAPTERS:
+        fail(f"there is no format {name!r} ({did_you_mean(name, ADAPTERS)})", 2)
+
+
+def _lines(file: str) -> AbstractContextManager[Iterable[bytes]]:
+    """The lines of a file, or of standard input if it is called `-`."""
+    if file == "-":
+        return nullcontext(sys.stdin.buffer)
+    if not file:
+        fail("which file? - is standard input", 2)
+    try:
+        return Path(file).open("rb")
+    except OSError as error:
+        fail(f"cannot read {file}: {error.strerror}", 2)
 
 
 def _test_files(target: Path) -> dict[str, str]:

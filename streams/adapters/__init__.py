@@ -9,7 +9,17 @@ from typing import Any
 
 import msgspec
 
-from streams.adapters import canonical, salesforce, segment
+from streams.adapters import (
+    canonical,
+    cloudevents,
+    debezium,
+    ga4,
+    hubspot,
+    posthog,
+    salesforce,
+    segment,
+    snowplow,
+)
 from streams.adapters.base import Decode, Decoded, Reason, Rejected
 from streams.adapters.wire import MAX_BYTES
 
@@ -17,6 +27,12 @@ ADAPTERS: dict[str, Decode] = {
     "canonical": canonical.decode,
     "segment": segment.decode,
     "salesforce": salesforce.decode,
+    "hubspot": hubspot.decode,
+    "debezium": debezium.decode,
+    "cloudevents": cloudevents.decode,
+    "snowplow": snowplow.decode,
+    "ga4": ga4.decode,
+    "posthog": posthog.decode,
 }
 
 

@@ -83,6 +83,8 @@ class Reason(StrEnum):
     ABSURD_TIME = "absurd_time"
     RESYNC_NEEDED = "resync_needed"
     UNDECODED_BITMAP = "undecoded_bitmap"
+    MERGE_UNSUPPORTED = "merge_unsupported"  # what was merged away is gone; the histories are not joined
+    ERASURE_UNSUPPORTED = "erasure_unsupported"  # the person is gone; what is stored is not erased
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):

@@ -129,9 +129,14 @@ def _name(text: str) -> str:
 
 
 def _facts(values: Mapping[str, FactValue], clear: list[str], private: tuple[str, ...]) -> FactChanges:
-    """Null says nothing here: `clear` names what is emptied."""
-    changes = FactChanges(clear=tuple(name for name in clear if name not in values))
-    for name, value in values.items():
-        if name not in private and (type(value) is bool or not is_personal(name)):
+    """Null says nothing here: `clear` names what is emptied. Names are brought to one spelling first: `firstName`
+    is as personal as `first_name`."""
+    named = {snake(name): value for name, value in values.items() if "@" not in name}
+    cleared = dict.fromkeys(snake(name) for name in clear if "@" not in name)
+    changes = FactChanges(
+        clear=tuple(name for name in cleared if name and name not in named and not is_personal(name))
+    )
+    for name, value in named.items():
+        if name and name not in private and (type(value) is bool or not is_personal(name)):
             put(changes, name, value)
     return changes

@@ -78,3 +78,14 @@ def test_on_any_topic_a_kind_tells_our_own_format():
     assert decode_any("segment", json.dumps(track).encode(), 0)[0].name == "x"
     assert decode_any("canonical", json.dumps(track).encode(), 0)[0].reason == "missing_field"
     assert decode_any("sgment", json.dumps(track).encode(), 0)[0].reason == "unknown_format"
+
+
+def test_a_name_is_personal_however_it_is_spelled() -> None:
+    """Once `firstName` and `Work Email` entered the log, which only knew `first_name` to be personal."""
+    (found,) = decode(
+        b'{"kind": "contact", "account": "a", "email": "bob@x.example", "at": 1772442000000,'
+        b' "set": {"firstName": "Bob", "Work Email": "bob@x.example", "mobilePhone": "1", "jobTitle": "CTO"},'
+        b' "clear": ["lastName", "bob@x.example", "Status"]}',
+        1772442000000,
+    )
+    assert (set(found.set), found.clear) == ({"job_title"}, ("status",))

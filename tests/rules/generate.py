@@ -104,7 +104,12 @@ VOCABULARIES: list[dict[str, Any]] = [
     {
         "vocabulary": "role",
         "match": "words",
-        "terms": {"chief": ["chief", "CEO"], "buyer": ["buying", "head of buying"], "user": ["end user", "user"]},
+        "terms": {
+            "chief": ["chief", "CEO"],
+            "buyer": ["buying", "head of buying"],
+            "user": ["end user", "user"],
+            "founder": ["CEO & founder"],
+        },
     },
 ]
 BANDS = {
@@ -221,7 +226,7 @@ TERMS = {
     "industry": ["finance", "retail"],
     "line": ["banking", "shops", "farming"],
     "code": ["finance", "banking"],
-    "role": ["chief", "buyer", "user"],
+    "role": ["chief", "buyer", "user", "founder"],
 }
 
 
@@ -317,7 +322,7 @@ def count(pick: Pick) -> Condition:
 
 
 def people(pick: Pick) -> Condition:
-    who = {"who": of_contacts(pick)} if pick.of([True, False]) else {}
+    who = {"who": of_contacts(pick)} if pick.of([True, True, False]) else {}
     return about(pick, "people", window(pick), pick.of(MANY), who)
 
 
@@ -388,6 +393,7 @@ LEAVES: Kinds = {
     "fact": fact,
     "count": count,
     "people": people,
+    "more people": people,
     "amount": amount,
     "seen": seen,
     "never": lambda pick: about(pick, "never"),

@@ -41,7 +41,7 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base
 settings.register_profile("ci", max_examples=150, deadline=None, derandomize=True, suppress_health_check=SLOW)
 settings.register_profile("nightly", max_examples=3000, deadline=None, suppress_health_check=SLOW)
 PROFILE = settings.get_profile(os.environ.get("ISOTHERM_TESTS", "ci"))
-TWICE, OFTEN = (settings(PROFILE, max_examples=n * PROFILE.max_examples) for n in (2, 4))
+TWICE, OFTEN = (settings(PROFILE, max_examples=n * PROFILE.max_examples) for n in (2, 6))
 LATER = 400 * DAY  # by then every window has passed
 World = tuple[list[dict[str, str]], list[Record]]
 
