@@ -6,7 +6,7 @@ Each function folds a record into the state under way and names the dimensions t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import assert_never
 
 from rules.announcing import announce_state
@@ -15,7 +15,7 @@ from rules.facts import UNDECLARED, FactRule, coerce, merged
 from rules.measures import Decision
 from rules.records import AccountRecord, Activity, Contact, Delete, Facts, FactValue, Restore
 from rules.ruleset import Feed, Ruleset
-from rules.state import GONE, NEVER, SEEN_BYTES, SEEN_KEPT, AccountState, Fact, Report
+from rules.state import GONE, HERE, NEVER, SEEN_BYTES, SEEN_KEPT, AccountState, Fact, Report
 from rules.work import Cause, Work
 
 FACTS_KEPT = 200  # facts of one account, and contacts of one account: what comes beyond is refused and counted
@@ -105,14 +105,23 @@ def _apply_contact(work: Work, record: Contact) -> tuple[int, ...]:
     changed = _merge(work, current, record, ruleset.contact_facts)
     at = min(record.at, work.log_time)
     if record.gone:
-        if all(fact.at <= at for fact in current.values()):
+        if all(reported <= at for fact in current.values() for reported in _instants(fact)):
             current[GONE] = Fact(True, at, record.source)
-    elif GONE in current and current[GONE].at < at:
-        del current[GONE]
+    else:
+        if GONE in current and current[GONE].at < at:
+            del current[GONE]
+        if not record.set and not record.clear and (HERE not in current or current[HERE].at < at):
+            current[HERE] = Fact(True, at, record.source)
     if current == contacts.get(record.person) and not changed:
         return ()
     work.state.contacts = {**contacts, record.person: current}
     return _dimensions(ruleset, [CONTACTS])
+
+
+def _instants(fact: Fact) -> Iterator[int]:
+    """When it was reported, by each rank that did."""
+    yield fact.at
+    yield from (each.at for each in fact.others)
 
 
 def _merge(

@@ -47,6 +47,13 @@ class Operator:
     edges: Callable[[int], tuple[int, ...]] | None = None
 
 
+def _among(value: Any, operand: Any) -> bool:
+    """Python takes true for 1, and we do not: what is equal must be of one type, too."""
+    return value in operand and (
+        isinstance(value, str) or any(value == each and type_of(value) == type_of(each) for each in operand)
+    )
+
+
 def matches_glob(text: str, pattern: str) -> bool:
     return globbing(pattern)(text)
 
@@ -72,8 +79,8 @@ TABLE: dict[str, Operator] = {
     # A comparison of unlike types is unknown, see `decides`: true is not 1, and "1" is neither.
     "is": Operator(SCALAR | DATE, "one", lambda value, operand: value == operand, "is {}"),
     "is_not": Operator(SCALAR, "one", lambda value, operand: value != operand, "is not {}"),
-    "in": Operator(SCALAR, "many", lambda value, operand: value in operand, "is one of {}"),
-    "not_in": Operator(SCALAR, "many", lambda value, operand: value not in operand, "is none of {}"),
+    "in": Operator(SCALAR, "many", _among, "is one of {}"),
+    "not_in": Operator(SCALAR, "many", lambda value, operand: not _among(value, operand), "is none of {}"),
     "at_least": Operator(NUMBER, "one", lambda value, operand: value >= operand, "is at least {}"),
     "above": Operator(NUMBER, "one", lambda value, operand: value > operand, "is above {}"),
     "at_most": Operator(NUMBER, "one", lambda value, operand: value <= operand, "is at most {}"),

@@ -14,6 +14,7 @@ from rules.records import FactValue
 
 VERSION = b"\x02"
 GONE = "\0gone"  # among a contact's facts: no longer a contact; no source can report a fact of that name
+HERE = "\0here"  # likewise: reported as a contact, with no facts to tell when
 NEVER = 1 << 53  # later than every instant, and still exact as a Redis score
 SEEN_KEPT = 64
 SEEN_BYTES = 5  # two different ids look alike to an account once in 17 billion events

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from story import DAY, HOUR, MINUTE, MON, given, given_when, question
+from story import DAY, HOUR, MINUTE, MON, THU, TUE, WED, given, given_when, question
 
 from rules.measures import KEPT_AT_LEAST
+from rules.state import GONE
 from rules.vocabulary import Meanings
 
 
@@ -61,3 +62,25 @@ def test_a_late_first_step_that_is_the_oldest_of_too_many_makes_its_sequence() -
     assert account.segment() == "no"
     account.sees("visit", at=MON + 9 * MINUTE, arriving=MON + DAY)
     assert account.segment() == "yes"
+
+
+def test_a_late_goodbye_does_not_remove_who_was_there_since() -> None:
+    """A contact reported without facts had no instant, so any older `gone` took it away."""
+    asked = "{contacts: none, where: {status: bounced}}"
+    account = given_when(asked).contact("ann", at=TUE).contact("ann", at=MON, arriving=WED, gone=True)
+    assert len(account.state.contacts) == 1
+    assert GONE not in account.state.contacts["ann"]
+    assert GONE in account.contact("ann", at=THU, gone=True).state.contacts["ann"]
+
+
+def test_true_is_not_one_among_several() -> None:
+    """Python finds 1 in [true, 5]."""
+    account = given_when("{seen: visit, where: {x: {in: [true, 5]}}, within: 7d}")
+    assert account.sees("visit", at=MON, props={"x": 1}).segment() == "no"
+    assert account.sees("visit", at=MON, props={"x": 5}).segment() == "yes"
+    assert (
+        given_when("{seen: visit, where: {x: {not_in: [1, 7]}}, within: 7d}")
+        .sees("visit", props={"x": True})
+        .segment()
+        == "no"
+    )
