@@ -30,10 +30,7 @@ Fed: TypeAlias = tuple[str, Matches | None, Grow]  # the activity that feeds, wh
 
 @dataclass(slots=True)
 class Measure:
-    """A measure that some condition needs, made as large as the most demanding of them asks.
-
-    `add(keep, longest)` gives how it grows, for each activity that feeds it.
-    """
+    """A measure that some condition needs, made as large as the most demanding of them asks."""
 
     empty: Callable[[int], bytes]
     feeds: list[Fed]
@@ -78,14 +75,12 @@ class Measure:
 
 
 def plain(filters: Filters) -> list[Any]:
-    plain = [
-        [prop, comparison.fold, sorted(map(list, comparison.given().items()))] for prop, comparison in filters
-    ]
-    return sorted(plain, key=json.dumps)  # operands of several types have no order of their own
+    """The filters as data, the same in whatever order they were written."""
+    data = [[prop, asked.fold, sorted(map(list, asked.given().items()))] for prop, asked in filters]
+    return sorted(data, key=json.dumps)  # operands of several types have no order of their own
 
 
 def identity(*parts: Any) -> str:
-    """A measure is known by what it folds, not by who asks: thresholds and windows are left out."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     digest = hashlib.blake2b(text.encode(), digest_size=5).digest()
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")  # every account keeps it, for every measure

@@ -28,7 +28,7 @@ def explain(dimension: Dimension, state: AccountState, before: Answer, segment: 
 def _passed_over(dimension: Dimension, state: AccountState, segment: str, now: int) -> list[str]:
     """The segments above this one of which nobody knows whether the account belongs there; of a set, all such."""
     above = takewhile(lambda each: dimension.kind == "set" or each.name != segment, dimension.segments)
-    return [each.name for each in above if each.condition.decide(state, now)[0] is None]
+    return [each.name for each in above if each.is_unknown(state, now)]
 
 
 def headline(told: Told) -> list[str]:

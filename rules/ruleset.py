@@ -7,9 +7,10 @@ which each comes after those that its rules refer to, so one pass over them sett
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from itertools import islice
 from typing import Literal
 
 from rules import membership
@@ -62,6 +63,10 @@ class Segment:
     stay: Condition | None = None
     rule: Rule | None = None  # given when membership is more than the condition's verdict
 
+    def is_unknown(self, state: AccountState, now: int) -> bool:
+        """Whether nobody knows if the account belongs here."""
+        return self.condition.decide(state, now)[0] is None
+
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
@@ -101,13 +106,12 @@ class Dimension:
         segment = self.segment(name)
         if segment is not None:
             return _tell(segment, self, state, now)
-        first = next(self.undecided(state, now), None)
-        parts = [] if first is None else [first.condition.tell(state, now)]
-        return {"says": "not known", "verdict": "unknown", "parts": parts}
-
-    def undecided(self, state: AccountState, now: int) -> Iterator[Segment]:
-        """The segments of which nobody knows whether the account belongs there, in order."""
-        return (each for each in self.segments if each.condition.decide(state, now)[0] is None)
+        undecided = (each for each in self.segments if each.is_unknown(state, now))
+        return {
+            "says": "not known",
+            "verdict": "unknown",
+            "parts": [each.condition.tell(state, now) for each in islice(undecided, 1)],
+        }
 
 
 def _tell(segment: Segment, dimension: Dimension, state: AccountState, now: int) -> Told:

@@ -28,7 +28,7 @@ from streams.adapters import canonical
 from streams.adapters.base import Claims, Decoded, Observation, Reason
 from streams.adapters.names import scrub, snake
 from streams.adapters.times import instant
-from streams.adapters.wire import MAX_KEY, Refusal, admit, claim, key, read
+from streams.adapters.wire import MAX_KEY, Refusal, admit, claim, key, one_or_many, read
 
 OURS = "isotherm."
 
@@ -54,15 +54,13 @@ class _Event(msgspec.Struct, gc=False):
     data_base64: str | None = None
 
 
-_decode_many = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_data = msgspec.json.Decoder(Any).decode
 
 
 def decode(value: bytes | None, received: int) -> Decoded:
     try:
-        text = admit(value)
-        events = read(_decode_many, text) if text.lstrip().startswith(b"[") else [msgspec.Raw(text)]
+        events = one_or_many(value)
     except Refusal as refusal:
         return [refusal.rejected]
     return [found for event in events for found in _observations(event, received)]

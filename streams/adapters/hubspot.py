@@ -34,7 +34,7 @@ from streams.adapters.base import Claims, Decoded, Kind, Observation, Reason, Re
 from streams.adapters.facts import FactChanges, put
 from streams.adapters.names import fit, is_personal, snake
 from streams.adapters.times import instant, instant_or_none
-from streams.adapters.wire import Refusal, admit, claim, key, read
+from streams.adapters.wire import Refusal, claim, key, one_or_many, read
 
 # Their property, our fact. What does not stand here keeps its own name.
 COMPANY_FACTS = {
@@ -114,7 +114,6 @@ class _Event(msgspec.Struct, rename="camel", gc=False):
     new_object_id: _Id = None
 
 
-_decode_many = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 
 
@@ -138,8 +137,7 @@ class _Notice:
 
 def decode(value: bytes | None, received: int) -> Decoded:
     try:
-        text = admit(value)
-        events = read(_decode_many, text) if text.lstrip().startswith(b"[") else [msgspec.Raw(text)]
+        events = one_or_many(value)
     except Refusal as refusal:
         return [refusal.rejected]
     return list(_once(found for event in events for found in _observations(event)))

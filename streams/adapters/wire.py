@@ -85,6 +85,15 @@ def read(decode: Callable[[bytes], T], value: bytes) -> T:
         raise Refusal(Reason.BROKEN_JSON, str(error)) from None
 
 
+_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def one_or_many(value: bytes | None) -> list[msgspec.Raw]:
+    """The parts of a message that is an array, else the message as its only part."""
+    text = admit(value)
+    return read(_decode_array, text) if text.lstrip().startswith(b"[") else [msgspec.Raw(text)]
+
+
 def _meaning(message: str) -> Reason:
     for opening, reason in _MEANING:
         if message.startswith(opening):

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from streams.demo.companies import Company, Contact, World, weighted
 from streams.demo.wire import DAY, Browser, Message, act, call, created
+from streams.demo.words import MODELS, TECHNOLOGIES
 
 HOUR = 3_600_000
 WEEK = 7 * DAY
@@ -128,10 +129,18 @@ def _introductions(rng: random.Random, company: Company, now: int) -> Iterator[M
         at = now - rng.randint(65 * DAY, 75 * DAY)
         yield identify(rng, at, Browser(contact.anonymous, contact.user), company, contact)
     first = company.contacts[0]
-    traits = {"name": company.name, "website": f"https://{company.domain}", "plan": "trial"}
+    traits = {"name": company.name, "website": f"https://{company.domain}", "plan": "trial"} | _enriched(company)
     browser = Browser(first.anonymous, first.user)
     at = now - rng.randint(61 * DAY, 64 * DAY)
     yield call(rng, "group", at, browser, "/customers", groupId=company.group, traits=traits)
+
+
+def _enriched(company: Company) -> dict[str, Any]:
+    """What is known of two companies in three besides; drawn apart, so that the story stays as it is."""
+    rng = random.Random(company.id)  # noqa: S311 - a made-up world, not a secret
+    if rng.random() < 1 / 3:
+        return {}
+    return {"technologies": rng.sample(TECHNOLOGIES, rng.randint(1, 6)), "businessModel": rng.choice(MODELS)}
 
 
 def _cooling(rng: random.Random, world: World, now: int) -> Iterator[Visit]:

@@ -104,3 +104,10 @@ OWNERSHIP: tuple[tuple[int, str | None], ...] = (
     (15, None),
 )
 KINDS = ((72, "Prospect"), (20, "Customer - Direct"), (8, "Technology Partner"))
+
+# What companies say they run, and how they earn their money.
+TECHNOLOGIES = _items("""
+    Salesforce; HubSpot; Microsoft Dynamics 365; Snowflake; Databricks; Google BigQuery; Marketo; Twilio Segment;
+    Google Analytics; Zapier; Tableau; Fivetran
+""")
+MODELS = _items("SaaS; Manufacturing; Services; E-Commerce; Marketplace; Distribution; Software License")

@@ -55,7 +55,7 @@ def spoilt(draw, samples):
         junk = draw(JUNK)
         value = at_place(value, draw(st.sampled_from(list(places(value)))), lambda _, junk=junk: junk)
     damaged = bytearray(json.dumps(value).encode())
-    for _ in range(draw(st.integers(0, 2))):
+    for _ in range(draw(st.integers(0, 3))):
         where = draw(st.integers(0, len(damaged)))
         damaged[where : where + draw(st.integers(0, 5))] = draw(st.binary(max_size=5))
     return bytes(damaged)
