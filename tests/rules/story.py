@@ -203,6 +203,13 @@ class Account:
     def wakes_at(self) -> int:
         return self.state.wake
 
+    def stays_until(self, dimension: str = "answer") -> int:
+        """When its answer will change if nothing happens; a wake may come before."""
+        ruleset = self.replay.rules.ruleset
+        asked = ruleset.dimension(dimension)
+        assert asked is not None
+        return ruleset.stays_until(asked, self.state)
+
     def segment(self, dimension: str = "answer") -> str:
         """Where it is in a ladder, "" for nowhere."""
         answer = standing_in(self.state, dimension).answer

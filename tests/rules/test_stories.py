@@ -254,11 +254,10 @@ def test_three_visits_in_a_week_enter_hot() -> None:
 def test_one_more_visit_stays_longer_and_is_no_change() -> None:
     account = given(THREE_VISITS).sees("visit", at=[MON, TUE, WED, THU])
     assert len(account.changes) == 1
-    assert account.wakes_at <= TUE + WEEK
     assert account.told[-1].stays_until == MON + WEEK  # as it was when it was told
-    account.until(TUE + WEEK - MS)
-    assert account.segment("engagement") == "hot"
+    assert account.stays_until("engagement") == TUE + WEEK
     assert account.state.standings["engagement"].since == WED
+    assert account.until(TUE + WEEK).changes[1].at == TUE + WEEK
 
 
 def test_a_window_is_open_at_its_lower_edge() -> None:
