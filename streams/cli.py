@@ -70,9 +70,8 @@ def check(directory: Path = SHIPPED, *, strict: bool = False, json_: Json = Fals
         told = [_problem(each) for each in warnings]
         print_json({"ruleset": ruleset.hash, "dimensions": names, "warnings": told})
     else:
-        out.print(
-            f"ruleset {ruleset.hash}: {len(names)} dimension{'' if len(names) == 1 else 's'} ({', '.join(names)}), no problems"
-        )
+        counted = f"{len(names)} dimension{'' if len(names) == 1 else 's'}"
+        out.print(f"ruleset {ruleset.hash}: {counted} ({', '.join(names)}), no problems")
         for each in shown(warnings):
             err.print(f"warning: {each}", markup=False)
     sys.exit(NO if strict and warnings else 0)
