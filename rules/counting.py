@@ -135,37 +135,26 @@ def people_at_least(
     return Condition(decide, tell, frozenset({measure, CONTACTS} if who is not None else {measure}))
 
 
-# For each kind of amount: its value, and the comparisons that no missing amount can make false (True)
-# or true (False) once they are so.
-_AMOUNTS: dict[str, Callable[[Aggregate], float]] = {
-    "sum": lambda all: all.total,
-    "min": lambda all: all.least,
-    "max": lambda all: all.greatest,
-    "avg": lambda all: all.total / all.number,
-}
-_TESTS: dict[str, Callable[[int, int], bool]] = {
-    "at_least": lambda value, bound: value >= bound,
-    "above": lambda value, bound: value > bound,
-    "at_most": lambda value, bound: value <= bound,
-    "below": lambda value, bound: value < bound,
+# Each kind of amount as a total and what to divide it by. The bound is multiplied instead: nothing is rounded.
+_AMOUNTS: dict[str, tuple[Callable[[Aggregate], int], Callable[[Aggregate], int]]] = {
+    "sum": (lambda all: all.total, lambda all: 1),
+    "min": (lambda all: all.least, lambda all: 1),
+    "max": (lambda all: all.greatest, lambda all: 1),
+    "avg": (lambda all: all.total, lambda all: all.number),
 }
 _MORE = frozenset({"at_least", "above"})
 
 
 def amount(measure: str, kind: str, label: str, op: str, bound: float, window: Window) -> Condition:
     """The sum, least, greatest or mean of a property in the window, against a bound."""
-    test, limit = _TESTS[op], measures.in_millionths(bound)
-    of = _AMOUNTS[kind]
+    test, limit = operators.TABLE[op].test, measures.in_millionths(bound)
+    total, parts = _AMOUNTS[kind]
     certain = _certain(kind, op)
 
     def holds(all: Aggregate) -> Verdict:
-        if kind == "sum":
-            return test(all.total, limit)
-        if not all.number:
+        if not all.number and kind != "sum":
             return None
-        if kind == "avg":
-            return test(all.total, limit * all.number)  # without dividing, so without rounding
-        return test(all.least if kind == "min" else all.greatest, limit)
+        return test(total(all), limit * parts(all))
 
     def decide(state: AccountState, now: int) -> Decision:
         ring = state.measures.get(measure, NO_RING)
@@ -176,12 +165,13 @@ def amount(measure: str, kind: str, label: str, op: str, bound: float, window: W
     def tell(state: AccountState, now: int) -> Told:
         entries, complete = measures.tagged_entries(state.measures.get(measure, NO_RING), window.leaves, now)
         all_ = measures.aggregates(entries)[-1]
-        value = of(all_) / measures.DECIMALS if all_.number or kind == "sum" else None
+        known = all_.number or kind == "sum"
+        value = total(all_) / parts(all_) / measures.DECIMALS if known else None
         verdict, until = decide(state, now)
         shown = "not known" if value is None else operators.show(value)
         says = f"{kind} of {labelled(label, 2)} {window.words} {needs}: it is {shown}"
         told: Told = {
-            "says": says if complete else f"{says} or more is missing",
+            "says": says if complete else f"{says}, and some is missing",
             "verdict": WORD[verdict],
             "value": value,
             "complete": complete,
