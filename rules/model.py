@@ -337,30 +337,6 @@ class OfCondition(Model):
         return self
 
 
-# The one key that tells a condition's kind. `of` also names the property of an amount, so it comes last.
-CONDITIONS: dict[str, type[Model]] = {
-    "fact": FactCondition,
-    "count": CountCondition,
-    "people": PeopleCondition,
-    "sum": SumCondition,
-    "min": MinCondition,
-    "max": MaxCondition,
-    "avg": AvgCondition,
-    "seen": SeenCondition,
-    "never": NeverCondition,
-    "quiet": QuietCondition,
-    "first": FirstCondition,
-    "last": LastCondition,
-    "sequence": SequenceCondition,
-    "score": ScoreCondition,
-    "contacts": ContactsCondition,
-    "segment": SegmentCondition,
-    "all": AllCondition,
-    "any": AnyCondition,
-    "not": NotCondition,
-    "of": OfCondition,
-}
-CONDITION_KEYS = tuple(CONDITIONS)
 AMOUNTS = ("sum", "min", "max", "avg")
 LOGIC = (AllCondition, AnyCondition, NotCondition, OfCondition)
 
@@ -402,6 +378,11 @@ Condition = Annotated[
     | Annotated[OfCondition, Tag("of")],
     Discriminator(which),
 ]
+# The one key that tells a condition's kind. `of` also names the property of an amount, so it comes last.
+CONDITIONS: dict[str, type[Model]] = {
+    tag.tag: kind for kind, tag in map(get_args, get_args(get_args(Condition)[0]))
+}
+CONDITION_KEYS = tuple(CONDITIONS)
 
 
 class Action(Model):
