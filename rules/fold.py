@@ -41,7 +41,7 @@ class Partition(msgspec.Struct, array_like=True, frozen=True):
     ruleset_at: int = 0
     introduced: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     sweep: str | None = None  # accounts up to here have been evaluated by that ruleset; None: all have
-    high: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)  # source/partition -> position
+    high: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)  # topic/partition -> position
 
     def in_force(self, ruleset: Ruleset) -> InForce:
         return InForce(ruleset, self.ruleset_offset, self.ruleset_at, self.introduced)
@@ -140,11 +140,11 @@ class _Fold:
     def account(self, record: AccountRecord) -> None:
         source = record.source
         if record.via is not None:
-            key, position = f"{source}/{record.via[0]}", record.via[1:]
-            if position <= self.high.get(key, (-1, -1)):
+            place, position = record.via[0], record.via[1:]
+            if position <= self.high.get(place, (-1, -1)):
                 self.folded.counts[Outcome.DUPLICATE, source] += 1
                 return
-            self.high[key] = position
+            self.high[place] = position
         done = step(self._state(record.account), record, self.log_time, self.folded.rules)
         self._take(record.account, done, record.offset, 0)
         if done.held and isinstance(record, Activity):

@@ -24,8 +24,9 @@ class _Record(msgspec.Struct, tag_field="kind", omit_defaults=True, kw_only=True
     received: Instant
     id: str = ""
     source: str = ""
-    # Where the message that caused this record stood: (partition, offset, index) within `source`.
-    via: tuple[int, int, int] | None = None
+    # `source` is the system that said it; its facts rank by that. `via` is where the message that caused the record
+    # stood: (topic/partition, offset, index). The log itself is such a place, for what a fold sends.
+    via: tuple[str, int, int] | None = None
     origin: Origin = "live"
     # The record's own position in the log; set by whoever reads it, never written.
     offset: int = 0

@@ -27,7 +27,7 @@ from rules.work import Kind
 from rules.yamlfile import Document
 
 ACCOUNT = AccountId("account")
-CRM, WEB = "crm.updates", "web.activity"  # where facts and activities come from unless a step says otherwise
+CRM, WEB = "salesforce", "segment"  # where facts and activities come from unless a step says otherwise
 
 # What may stand beside each thing that happens in a step.
 BESIDE = {

@@ -372,14 +372,14 @@ def shown(problems: Sequence[Problem]) -> Iterator[str]:
 
 def warnings_about(ruleset: Any) -> list[Problem]:
     from rules.lint import lint
+    from streams.adapters import SYSTEMS
     from streams.adapters.names import is_personal, snake
-    from streams.topics import SOURCES
 
     def dropped(section: str, name: str) -> bool:
         """Whether the adapters leave such a fact out, whoever reports it."""
         return is_personal(name) or snake(name) != name or (section == "contact_facts" and name == "name")
 
-    return lint(ruleset.files, SOURCES, dropped)
+    return lint(ruleset.files, SYSTEMS, dropped)
 
 
 def instant_or_exit(text: str) -> int:

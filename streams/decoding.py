@@ -21,7 +21,7 @@ from streams.adapters.base import Decode, Observation, Rejected
 
 # What says nothing, and is left out.
 _SILENT: dict[str, Any] = {
-    "id": "", "name": "", "props": {}, "set": {}, "clear": (), "gone": False, "origin": "live",
+    "id": "", "name": "", "props": {}, "set": {}, "clear": (), "gone": False, "merged": (), "origin": "live", "source": "",
 }  # fmt: skip
 
 Line: TypeAlias = Observation | tuple[int, Rejected]
@@ -32,7 +32,10 @@ def decode_lines(lines: Iterable[bytes], format: str, received: int) -> Iterator
     for number, line in enumerate(lines, 1):
         if line.strip():
             for part in decode_any(format, line.rstrip(b"\r\n"), received):
-                yield (number, part) if isinstance(part, Rejected) else part
+                if isinstance(part, Rejected):
+                    yield number, part
+                else:
+                    yield msgspec.structs.replace(part, source=part.source or format)
 
 
 def plain(found: Line) -> dict[str, Any]:

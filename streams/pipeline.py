@@ -24,7 +24,7 @@ from rules.records import Record, RulesetRecord, Tick, decode_record
 from rules.ruleset import NO_RULES, InForce, Ruleset
 from rules.state import NEVER
 from streams.store.base import Acquired, Committed, Outbound, Refused, Store, commit_of
-from streams.topics import CHANGES, DEAD_LETTERS, MEMBERSHIPS
+from streams.topics import ACCOUNT_LOG, CHANGES, DEAD_LETTERS, MEMBERSHIPS
 
 EVERYBODY = 1 << 31
 
@@ -84,7 +84,7 @@ async def fold_batch(
     Raises GapError when offsets are missing, StoppedError when the store refuses. `reached` is told of each
     step: the crash tests stop there.
     """
-    for records, rejected, end in decoded(messages, owned.partition.offset):
+    for records, rejected, end in decoded(messages, owned.partition.offset, owned.partition.number):
         due, unswept = await look_up(records, owned, store)
         named = accounts_of(records).union(unswept, (account for _, account in due))
         states = await store.load(owned.partition.number, named)
@@ -113,7 +113,9 @@ async def look_up(records: Sequence[Record], owned: Owned, store: Store) -> tupl
     return due, await store.accounts_after(partition.number, partition.sweep, ACCOUNTS_PER_TICK)
 
 
-def decoded(messages: Sequence[Message], offset: int) -> Iterator[tuple[Sequence[Record], list[Outbound], int]]:
+def decoded(
+    messages: Sequence[Message], offset: int, number: int
+) -> Iterator[tuple[Sequence[Record], list[Outbound], int]]:
     """Runs of records, the dead letters among them, and the offset after each run.
 
     Messages before `offset` were folded already and are passed over.
@@ -132,7 +134,7 @@ def decoded(messages: Sequence[Message], offset: int) -> Iterator[tuple[Sequence
             record.offset = message.offset
             records.append(record)
         except (msgspec.MsgspecError, RecursionError) as error:
-            rejected.append((message.offset, dead_letter(message, str(error))))
+            rejected.append((message.offset, dead_letter(number, message, str(error))))
     cuts = list(runs(records)) or ([[]] if rejected else [])
     start = offset
     for i, run in enumerate(cuts):
@@ -152,9 +154,12 @@ def published(folded: Folded) -> Iterator[Outbound]:
             yield Outbound(MEMBERSHIPS, account, memberships(number, out.ruleset, out))
 
 
-def dead_letter(message: Message, reason: str) -> Outbound:
-    headers = (("reason", b"not_a_record"), ("detail", reason.encode()), ("offset", str(message.offset).encode()))
-    return Outbound(DEAD_LETTERS, "", message.value or b"", headers)
+def dead_letter(number: int, message: Message, detail: str) -> Outbound:
+    """A message of log partition `number` that is no record, under the key of its position."""
+    position = f"{ACCOUNT_LOG}/{number}/{message.offset}"
+    headers = {"stage": "fold", "reason": "not_a_record", "detail": detail, "source": position}
+    told = tuple((name, text.encode()) for name, text in headers.items())
+    return Outbound(DEAD_LETTERS, position, message.value or b"", told)
 
 
 _cache: dict[str, Ruleset] = {}

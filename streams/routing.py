@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, assert_never
 
+import msgspec
+
 from rules.records import AccountRecord, Activity, Contact, Delete, Facts, Restore, encode_record
 from streams.adapters import decode_any
 from streams.adapters.base import Observation, Rejected
@@ -31,9 +33,10 @@ class SourceMessage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A message taken apart."""
+    """A message taken apart: the format it was read as, and what it says."""
 
     message: SourceMessage
+    format: str
     parts: list[Observation | Rejected]
 
 
@@ -48,17 +51,18 @@ class Routed:
 
 def take_apart(source: str, messages: Iterable[SourceMessage], received: int) -> list[Seen]:
     """Decodes each message in its topic's format, or in the one that its `format` header names."""
-    return [
-        Seen(message, decode_any(_format(message) or FORMATS[source], message.value, received))
-        for message in messages
-    ]
+    seen = []
+    for message in messages:
+        format = _header(message, "format") or FORMATS[source]
+        seen.append(Seen(message, format, decode_any(format, message.value, received)))
+    return seen
 
 
-def _format(message: SourceMessage) -> str:
+def _header(message: SourceMessage, name: str) -> str:
     if not message.headers:
         return ""
-    named = next((value for key, value in message.headers if key == "format"), None)
-    return named.decode(errors="replace") if named else ""
+    said = next((value for key, value in message.headers if key == name), None)
+    return said.decode(errors="replace") if said else ""
 
 
 def link_keys(seen: Iterable[Seen], resolver: Resolver) -> set[str]:
@@ -79,11 +83,13 @@ def route(
     routed = Routed()
     known = dict(links)
     for each in seen:
-        message, index = each.message, 0
-        for part in each.parts:
+        message, index, refused = each.message, 0, 0
+        place = f"{source}/{message.partition}"
+        for part in told_by_headers(message, each.parts):
             if isinstance(part, Rejected):
-                routed.outbound.append(letter(source, message, part))
+                routed.outbound.append(letter(place, message, part, refused))
                 routed.counts["rejected", part.reason] += 1
+                refused += 1
                 continue
             found = resolver.resolve(part, known)
             if found.learned:
@@ -92,14 +98,34 @@ def route(
             if isinstance(found, Unattributed):
                 routed.counts["unattributed", found.reason] += 1
                 continue
-            for record in records(part, found, source, received):
+            for record in records(part, found, part.source or each.format, received):
                 # The fold knows a redelivered record by where it came from: each has a place of its own.
-                record.via = (message.partition, message.offset, index)
+                record.via = (place, message.offset, index)
                 index += 1
                 routed.outbound.append(Outbound(ACCOUNT_LOG, record.account, encode_record(record)))
             routed.counts["routed", ""] += 1
     routed.outbound += [Outbound(LINKS, key, link.encode()) for key, link in routed.learned.items()]
     return routed
+
+
+def told_by_headers(message: SourceMessage, parts: list[Observation | Rejected]) -> list[Observation | Rejected]:
+    """What a message's headers say of all that is in it: that it is an import, or a dead letter once more.
+
+    Letters are replayed at least once. An event without an id of its own gets one made of the letter's key, so
+    that it counts once all the same.
+    """
+    imported, letter = _header(message, "origin") == "import", _header(message, "replay-of")
+    if not imported and not letter:
+        return parts
+    told: list[Observation | Rejected] = []
+    for i, part in enumerate(parts):
+        if isinstance(part, Rejected):
+            told.append(part)
+        else:
+            origin = "import" if imported else part.origin
+            id = part.id or (f"{letter}#{i}" if letter else "")
+            told.append(msgspec.structs.replace(part, origin=origin, id=id))
+    return told
 
 
 def records(part: Observation, found: Resolved, source: str, received: int) -> list[AccountRecord]:
@@ -120,7 +146,7 @@ def records(part: Observation, found: Resolved, source: str, received: int) -> l
             return [Delete(account=account, at=at, received=received, id=id, source=source, origin=origin)]
         case "restore":
             return [Restore(account=account, at=at, received=received, id=id, source=source, origin=origin)]
-        case "link":
+        case "link" | "merge" | "erase" | "stale":
             return []
         case _:
             assert_never(part.kind)
@@ -139,14 +165,19 @@ def _contact(part: Observation, found: Resolved, source: str, received: int) -> 
     return [left, here]
 
 
-def letter(source: str, message: SourceMessage, rejected: Rejected) -> Outbound:
-    """The message's own bytes and headers, with where it stood and what is wrong with it."""
+def letter(place: str, message: SourceMessage, rejected: Rejected, index: int = 0) -> Outbound:
+    """The message's own bytes and headers, with where it stood and what is wrong with it.
+
+    Its key is that position, and a number for each further part of the message: a letter with the same key and no
+    value says that it is settled.
+    """
     value = message.value or b""
+    position = f"{place}/{message.offset}"
     headers = [
         ("stage", b"router"),
         ("reason", str(rejected.reason).encode()),
         ("detail", rejected.detail.encode()[:500]),
-        ("source", f"{source}/{message.partition}/{message.offset}".encode()),
+        ("source", position.encode()),
     ]
     headers += [(key, each or b"") for key, each in message.headers]
-    return Outbound(DEAD_LETTERS, "", value, tuple(headers))
+    return Outbound(DEAD_LETTERS, f"{position}#{index}" if index else position, value, tuple(headers))

@@ -28,7 +28,12 @@ CONFIGS: dict[str, dict[str, str]] = {
     CHANGES: {},
     MEMBERSHIPS: COMPACTED,
     LINKS: COMPACTED,
-    DEAD_LETTERS: {"max.message.bytes": str(LARGEST_MESSAGE + 64 * 1024)},
+    # Compacted too, so that a letter that was settled, or that names somebody who asked to be forgotten, goes.
+    DEAD_LETTERS: {
+        "max.message.bytes": str(LARGEST_MESSAGE + 64 * 1024),
+        "cleanup.policy": "compact,delete",
+        "retention.ms": str(14 * 24 * 3600 * 1000),
+    },
 }
 # A change has its record's partition number: so these have as many partitions as the log.
 LIKE_THE_LOG = (ACCOUNT_LOG, CHANGES, MEMBERSHIPS)

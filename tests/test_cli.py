@@ -75,7 +75,7 @@ def test_check_passes_the_shipped_rules() -> None:
 
 def test_check_warns_of_what_loads_and_is_not_meant(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(
-        "facts:\n  employees: {type: number, sources: [crm.update]}\n"
+        "facts:\n  employees: {type: number, sources: [salesfource]}\n"
         "  phone: {type: text, description: who answers}\n"
         "---\ndimension: size\nsegments:\n  - {segment: small, action: call, when: {fact: employees, above: 1}}\n"
         "  - {segment: big, action: visit, when: {fact: employees, above: 9}}\n"
@@ -84,7 +84,7 @@ def test_check_warns_of_what_loads_and_is_not_meant(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert b"1 dimension (size), no problems" in done.stdout
     assert done.stderr.decode().splitlines() == [
-        "warning: a.yaml:2: no source is called 'crm.update' (did you mean 'crm.updates'?)",
+        "warning: a.yaml:2: no source is called 'salesfource' (did you mean 'salesforce'?)",
         "warning: a.yaml:3: no source can supply 'phone' "
         "(it is named like something private or is spelt as no source's field can be)",
         "warning: a.yaml:8: 'big' is never reached (whoever it fits is 'small' already)",

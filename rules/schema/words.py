@@ -101,7 +101,7 @@ KEYS: dict[str, str] = {
     "every": "How far apart.",
     "WrittenStep.facts": "What is reported of the account, or of the contact.",
     "clear": "Facts that are emptied.",
-    "source": "Who says so; crm.updates unless given.",
+    "source": "Who says so; salesforce unless given.",
     "contact": "A contact of whom something is reported.",
     "gone": "The contact leaves.",
     "happened": "When it was true, if it arrives later.",

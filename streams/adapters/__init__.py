@@ -34,6 +34,7 @@ ADAPTERS: dict[str, Decode] = {
     "ga4": ga4.decode,
     "posthog": posthog.decode,
 }
+SYSTEMS = tuple(ADAPTERS)  # what records may name as their source
 
 
 class _Peek(msgspec.Struct, gc=False):

@@ -5,8 +5,8 @@
 
 The kinds and their fields are those of `rules.records`; in place of `account` a message may claim
 any of the identities of `Claims`. Two things differ: `at` may be ISO-8601 text with a zone, and
-`received` and `source` may stand there and are not used, because whoever appends the record knows
-better. A field we do not know is refused: it is a typing error, and would be lost in silence.
+`received` may stand there and is not used, because whoever appends the record knows better. A field
+we do not know is refused: it is a typing error, and would be lost in silence.
 """
 
 from __future__ import annotations
@@ -100,8 +100,10 @@ def _observations(message: _AnyMessage) -> Decoded:
 
 def _observation(kind: Kind, message: _Message, **said: Any) -> Observation:
     at = instant(message.at, "at")
-    event = key(message.id, "id") or ""
-    return Observation(kind=kind, claims=_claims(message), at=at, id=event, origin=message.origin, **said)
+    event, source = key(message.id, "id") or "", key(message.source, "source") or "canonical"
+    return Observation(
+        kind=kind, claims=_claims(message), at=at, id=event, origin=message.origin, source=source, **said
+    )
 
 
 def _claims(message: _Message) -> Claims:

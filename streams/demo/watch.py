@@ -68,7 +68,8 @@ class Watch:
         if isinstance(record, Tick):
             self._ledger.ticks += 1
         elif record.via is not None and not self._ledger.loading:
-            place = (self._settings.topics(record.source), *record.via[:2])
+            topic, _, partition = record.via[0].rpartition("/")
+            place = (self._settings.topics(topic), int(partition), record.via[1])
             self._ledger.latency.logged((message.partition, message.offset), place)
 
     def _change(self, message: Any, now: int) -> None:

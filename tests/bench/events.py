@@ -43,7 +43,7 @@ START = 1_767_600_000_000  # 2026-01-05T08:00:00Z, a Monday
 STEP = 30 * DAY / 1_000_000  # between two events: a million of them last thirty days
 ACCOUNTS = 10_000
 SESSIONS = 200  # open at a time
-SOURCE = "web.activity"
+SOURCE = "segment"
 
 WEIGHTS = {"page_viewed": 1.0, "webinar_attended": 8.0, "demo_requested": 20.0, "email_clicked": 3.0}
 KEPT = 32  # instants of pricing views per account
@@ -99,7 +99,7 @@ def generate(count: int, seed: int = 1) -> Iterator[Activity]:
             received=received,
             id=f"web-{rng.getrandbits(64):016x}",
             source=SOURCE,
-            via=(0, number, 0),
+            via=("web.activity/0", number, 0),
             person=person,
             props={"path": path, "title": title, "ms": int(rng.expovariate(1 / 20_000)), **about},
         )

@@ -28,7 +28,7 @@ SHIPPED = HERE.parents[1] / "rules" / "segments"
 LADDER = HERE / "one_ladder"
 
 HOUR = 3_600_000
-CRM = "crm.updates"
+CRM = "salesforce"
 CONTACTS = 3  # per account in the CRM
 INDUSTRIES = ["Banking", "Computer Software", "Machinery", "Hospital & Health Care", "Retail", "Utilities", None]
 COUNTRIES = ["DE", "US", "GB", "FR", "SE", "JP", "BR"]
@@ -69,7 +69,7 @@ def shipped(count: int) -> Iterator[Record]:
 
 def _in_crm(rng: random.Random, account: str, now: int, serial: int) -> Iterator[Facts | Contact]:
     made = now - rng.randrange(400 * 24 * HOUR)
-    facts = Facts(account=account, at=made, received=now, id=f"crm-{serial}", source=CRM, via=(0, serial, 0))
+    facts = Facts(account=account, at=made, received=now, id=f"crm-{serial}", source=CRM, via=("crm.updates/0", serial, 0))
     facts.set = {
         "name": f"Company {account[-5:]} Ltd",
         "website": f"company-{account[-5:]}.example",
@@ -84,7 +84,7 @@ def _in_crm(rng: random.Random, account: str, now: int, serial: int) -> Iterator
     for index in range(1, CONTACTS + 1):
         person = f"{rng.getrandbits(72):018x}"
         contact = Contact(
-            account=account, person=person, at=made, received=now, source=CRM, via=(0, serial, index)
+            account=account, person=person, at=made, received=now, source=CRM, via=("crm.updates/0", serial, index)
         )
         contact.id = f"crm-{serial}-{index}"
         contact.set = {"status": "bounced" if rng.random() < 0.05 else "active", "title": rng.choice(TITLES)}

@@ -62,13 +62,15 @@ def log() -> list[Message]:
     looser = {"rules.yaml": RULES["rules.yaml"].replace("at_least: 100", "at_least: 10")}
     records: list[Record | bytes] = [
         RulesetRecord(received=START, hash="one", files=RULES),
-        Facts(account="acme", at=START, received=START + 1, set={"employees": 50}, via=(0, 0, 0), source="crm"),
-        Activity(account="acme", name="visited", at=START + 5, received=START + 5, id="a", via=(0, 1, 0)),
+        Facts(
+            account="acme", at=START, received=START + 1, set={"employees": 50}, via=("crm/0", 0, 0), source="crm"
+        ),
+        Activity(account="acme", name="visited", at=START + 5, received=START + 5, id="a", via=("crm/0", 1, 0)),
         b"{not a record",
-        Activity(account="acme", name="visited", at=START + 9, received=START + 9, id="b", via=(0, 2, 0)),
-        Activity(account="acme", name="visited", at=START + 9, received=START + 9, id="b", via=(0, 3, 0)),
-        Activity(account="bolt", name="asked", at=START + 9, received=START + 10, via=(0, 4, 0)),
-        Activity(account="bolt", name="asked", at=START + 9, received=START + 10, via=(0, 4, 0)),
+        Activity(account="acme", name="visited", at=START + 9, received=START + 9, id="b", via=("crm/0", 2, 0)),
+        Activity(account="acme", name="visited", at=START + 9, received=START + 9, id="b", via=("crm/0", 3, 0)),
+        Activity(account="bolt", name="asked", at=START + 9, received=START + 10, via=("crm/0", 4, 0)),
+        Activity(account="bolt", name="asked", at=START + 9, received=START + 10, via=("crm/0", 4, 0)),
         Tick(received=START + 3 * DAY),
         Facts(account="bolt", at=START, received=START + 3 * DAY + 1, set={"employees": 500}),
         Tick(received=START + 8 * DAY),

@@ -45,7 +45,7 @@ def _members() -> tuple[type[Record], ...]:
 @pytest.mark.parametrize(
     "record",
     [
-        Activity(account="a", name="page_viewed", at=1, received=2, via=(0, 7, 1), props={"path": "/"}),
+        Activity(account="a", name="page_viewed", at=1, received=2, via=("crm/0", 7, 1), props={"path": "/"}),
         Facts(account="a", at=1, received=2, set={"employees": 5, "tags": ["x"]}, clear=["country"]),
         Tick(received=3),
         RulesetRecord(received=3, hash="h", files={"a.yaml": ""}),

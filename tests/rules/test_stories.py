@@ -712,12 +712,12 @@ def test_a_redelivered_position_is_dropped_once_for_the_whole_partition() -> Non
         Activity(account=account, name="visit", at=MON, received=MON, source="web", via=via, offset=i)
         for i, (account, via) in enumerate(
             [
-                ("a", (0, 5, 0)),
-                ("b", (0, 5, 1)),
-                ("a", (0, 5, 1)),
-                ("c", (0, 4, 9)),
-                ("a", (1, 2, 0)),
-                ("a", (0, 6, 0)),
+                ("a", ("web/0", 5, 0)),
+                ("b", ("web/0", 5, 1)),
+                ("a", ("web/0", 5, 1)),
+                ("c", ("web/0", 4, 9)),
+                ("a", ("web/1", 2, 0)),
+                ("a", ("web/0", 6, 0)),
             ]
         )
     ]
