@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rules.conditions import Told
-from rules.reasons import display_name, explain, is_provisional
+from rules.reasons import display_name, explain
+from rules.records import is_provisional
 from rules.ruleset import Dimension
 from rules.state import NEVER, Answer, standing_in
 from rules.work import Cause, Change, Kind, Work
@@ -88,6 +89,7 @@ def announce_state(work: Work, now: int, cause: Cause) -> None:
         display_name(state),
         provisional=is_provisional(work.account),
         deleted=state.deleted,
+        merged_into=state.merged_into,
         memberships=state.standings,
     )
     work.changes.append(change)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 from rules.announcing import announce_state
 from rules.comparing import CONTACTS
 from rules.facts import UNDECLARED, FactRule, coerce, merged
 from rules.measures import Decision
-from rules.records import AccountRecord, Activity, Contact, Delete, Facts, FactValue, Restore
+from rules.records import Activity, Contact, Delete, Facts, FactValue, Restore, Stale
 from rules.ruleset import Feed, Ruleset
 from rules.state import GONE, HERE, NEVER, SEEN_BYTES, SEEN_KEPT, AccountState, Fact, Report
 from rules.work import Cause, Work
@@ -35,7 +35,10 @@ def is_new(state: AccountState, id: str) -> bool:
     return True
 
 
-def apply(work: Work, record: AccountRecord) -> tuple[int, ...] | None:
+Told: TypeAlias = Activity | Facts | Contact | Delete | Restore | Stale
+
+
+def apply(work: Work, record: Told) -> tuple[int, ...] | None:
     """Folds the record in; the dimensions it touches, or None for what is outside every window."""
     match record:
         case Activity():
@@ -48,6 +51,9 @@ def apply(work: Work, record: AccountRecord) -> tuple[int, ...] | None:
             return _delete(work)
         case Restore():
             return _restore(work)
+        case Stale():
+            work.state.stale = {**work.state.stale, record.source: min(record.at, work.log_time)}
+            return ()
         case _:
             assert_never(record)
 
@@ -93,6 +99,8 @@ def _apply_facts(work: Work, record: Facts) -> tuple[int, ...]:
     current = dict(work.state.facts)
     changed = _merge(work, current, record, ruleset.facts)
     work.state.facts = current
+    if record.source in work.state.stale and record.origin == "import":
+        work.state.stale = {source: at for source, at in work.state.stale.items() if source != record.source}
     return _dimensions(ruleset, [f"fact:{name}" for name in changed])
 
 

@@ -60,7 +60,7 @@ def cloud_event(partition: int, ruleset: Ruleset, out: Outgoing) -> bytes:
 def memberships(partition: int, ruleset: Ruleset, out: Outgoing) -> bytes | None:
     """The account's full memberships after the change, for the compacted topic; None (a tombstone) if gone."""
     change, state = out.change, out.state
-    if state.deleted:
+    if state.deleted or state.merged_into:
         return None
     return _encode(
         {
@@ -106,6 +106,8 @@ def _move(out: Outgoing) -> dict[str, Any]:
 
 def _state_data(ruleset: Ruleset, out: Outgoing) -> dict[str, Any]:
     change = out.change
+    if change.merged_into:
+        return {"merged_into": change.merged_into, "memberships": {}}
     if change.deleted:
         return {"deleted": True, "memberships": {}}
     return {

@@ -92,7 +92,7 @@ class _Compiler:
             hash,
             files,
             compiled,
-            {id: measure.empty for id, measure in self.translator.measures.items()},
+            {id: measure.kept() for id, measure in self.translator.measures.items()},
             self._feeds(frozen),
             frozen,
             names.fact_rules("facts"),

@@ -7,34 +7,68 @@ A step does, in this order:
 3. apply the record: facts by who is later, activities into the measures they feed;
 4. evaluate the dimensions that read what changed, as of log_time.
 
+Visitors, who are of no account yet, are folded and not evaluated; they are forgotten when nothing has come of them
+for a while. An account that was merged into another passes on what still comes for it.
+
 It takes no clock and keeps nothing: the state given is not touched, and the same input gives the same output.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
+from rules import joining
 from rules.announcing import announce, announce_removed, announce_state
 from rules.applying import apply, is_new
+from rules.durations import DAY
 from rules.facts import UNDECLARED, FactRule
-from rules.records import AccountRecord, Activity, Restore
+from rules.records import AccountRecord, Activity, Delete, Merge, Restore, Same, Stale, Transfer, is_visitor
 from rules.ruleset import InForce
-from rules.state import NEVER, AccountState, Fact, copy
+from rules.state import NEVER, AccountState, Fact, copy, pack
 from rules.work import Cause, Outcome, Step, Work
+
+VISITORS_KEPT_DAYS = 30
+HOPS = 8  # an account passed on so often goes in a circle
 
 
 def step(state: AccountState | None, record: AccountRecord, log_time: int, rules: InForce) -> Step:
     """The account after `record`, and the changes this made, in order."""
-    state = AccountState(born=record.offset) if state is None else copy(state)
+    visitor = is_visitor(record.account)
+    if state is None and isinstance(record, Same | Stale):
+        return Step(None)  # says nothing of an account that nobody has heard of
+    if state is None or (visitor and state.wake <= log_time):
+        state = AccountState(born=record.offset)
+    elif state.merged_into:
+        if record.hops < HOPS:
+            return _pass_on(state, record, log_time)
+        state = AccountState(born=record.offset)  # redirects in a circle: here it ends
+    else:
+        state = copy(state)
     work = Work(state, rules, log_time, record.account, record.origin)
     _catch_up(work, log_time)
+    if visitor:
+        state.wake = _forgotten_at(log_time)
     if record.id and not is_new(state, record.id):
         return work.done(Outcome.DUPLICATE)
     if record.__class__ is Activity and record.name in rules.ruleset.outcomes:
         work.held = state.standings
+    match record:
+        case Merge():
+            return _give_away(work, record)
+        case Transfer():
+            joining.take_in(work, record)
+            return _taken_in(work, Cause.MERGE if record.by_crm else Cause.IDENTITY)
+        case Same():
+            if joining.rename(state, record.person, record.same_as, rules.ruleset):
+                return _taken_in(work, Cause.IDENTITY)
+            return work.done()
     touched = apply(work, record)
     if touched is None:
         return work.done(Outcome.LATE)
+    if visitor:
+        return work.done()
     if state.ruleset != rules.ruleset.hash:
         by_data = state.born > rules.offset or isinstance(record, Restore)
         _first_look(work, Cause.DATA if by_data else Cause.RULES)
@@ -45,11 +79,94 @@ def step(state: AccountState | None, record: AccountRecord, log_time: int, rules
 
 def let_time_pass(account: str, state: AccountState, until: int, log_time: int, rules: InForce) -> Step:
     """The account after its wakes up to `until` have fired, decided at `log_time`: what a tick does to it."""
+    if is_visitor(account) and state.wake <= until:
+        return Step(None)
+    if state.merged_into:
+        return Step(state)
     work = Work(copy(state), rules, log_time, account)
     _catch_up(work, until)
     if work.state.ruleset != rules.ruleset.hash:
         _first_look(work, Cause.RULES)
     return work.done()
+
+
+def erase(account: str, state: AccountState, persons: Iterable[str], log_time: int, rules: InForce) -> Step:
+    """The account without these people. A visitor who is one of them, or turned out to be, is gone altogether."""
+    gone = list(persons)
+    if is_visitor(account) and (
+        any(each in account for each in gone) or not state.contacts.keys().isdisjoint(gone)
+    ):
+        return Step(None)
+    if state.merged_into:
+        return Step(state)
+    work = Work(copy(state), rules, log_time, account)
+    _catch_up(work, log_time)
+    if joining.forget(work.state, gone, rules.ruleset):
+        return _taken_in(work, Cause.DATA)
+    return work.done()
+
+
+# -- one account of two -------------------------------------------------------------------------------------
+
+
+def _give_away(work: Work, record: Merge) -> Step:
+    """The account is another one: its state goes there, it leaves every segment, and a redirect stays."""
+    state, ruleset = work.state, work.rules.ruleset
+    if record.into == record.account:
+        return work.done()
+    if record.person is not None:
+        joining.rename(state, *record.person, ruleset)
+    told = bool(state.ruleset) and not is_visitor(record.account) and not state.deleted
+    state.standings, state.wake = {}, NEVER
+    if state.facts or state.contacts or state.measures or state.seen or state.deleted:
+        sent = Transfer(
+            account=record.into,
+            merged=record.account,
+            at=work.log_time,
+            received=work.log_time,
+            ruleset=state.ruleset,
+            state=pack(state),
+            by_crm=record.by_crm,
+            origin=record.origin,
+            hops=record.hops,
+        )
+        work.sent.append(sent)
+    # Who the visitor turned out to be is noted, so that it goes when they ask to be forgotten.
+    known: dict[str, dict[str, Fact]] = {record.person[1]: {}} if record.person is not None else {}
+    work.state = AccountState(born=state.born, merged_into=record.into, contacts=known)
+    if is_visitor(record.account):
+        work.state.wake = _forgotten_at(work.log_time)
+    elif told:
+        announce_state(work, work.log_time, Cause.MERGE if record.by_crm else Cause.IDENTITY)
+    return work.done()
+
+
+def _taken_in(work: Work, cause: Cause) -> Step:
+    """After what an account has became something else in many places: all dimensions are asked."""
+    state, ruleset = work.state, work.rules.ruleset
+    if is_visitor(work.account):
+        return work.done()
+    if state.ruleset != ruleset.hash:
+        _first_look(work, cause)
+    elif not state.deleted:
+        _evaluate(work, tuple(range(len(ruleset.dimensions))), work.log_time, cause)
+    return work.done()
+
+
+def _pass_on(state: AccountState, record: AccountRecord, log_time: int) -> Step:
+    """What comes for an account that is another one goes there. That it is no more in its source says nothing of
+    the other; and into what it was merged has been decided."""
+    if isinstance(record, Delete | Restore | Merge):
+        return Step(state, outcome=Outcome.DUPLICATE)
+    sent = msgspec.structs.replace(
+        record, account=state.merged_into, received=log_time, hops=record.hops + 1, via=None, offset=0
+    )
+    return Step(state, outcome=Outcome.PASSED_ON, sent=(sent,))
+
+
+def _forgotten_at(log_time: int) -> int:
+    """When a visitor goes of whom nothing came since: whole days, so that it is not another instant each time."""
+    return (log_time // DAY + VISITORS_KEPT_DAYS + 1) * DAY
 
 
 # -- time and rules -----------------------------------------------------------------------------------------
@@ -59,7 +176,9 @@ def _catch_up(work: Work, until: int) -> None:
     state, ruleset = work.state, work.rules.ruleset
     if state.ruleset != ruleset.hash:
         _adopt(work)
-        if state.ruleset:
+        if is_visitor(work.account):
+            state.ruleset = ruleset.hash
+        elif state.ruleset:
             _switch(work)
     while state.wake <= until:
         instant = state.wake
@@ -88,10 +207,10 @@ def _adopt(work: Work) -> None:
     """
     state, rules = work.state, work.rules
     kept = {id: value for id, value in state.measures.items() if id in rules.ruleset.measures}
-    for id, empty in rules.ruleset.measures.items():
+    for id, each in rules.ruleset.measures.items():
         offset, introduced = rules.introduced[id]
         if id not in kept and state.born < offset:
-            kept[id] = empty(introduced)
+            kept[id] = each.empty(introduced)
     state.measures = kept
     state.facts = _reread(state.facts, rules.ruleset.facts)
     state.contacts = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rules.changes import instant_or_none, iso, readable, since
-from rules.reasons import display_name, explain, is_provisional
+from rules.reasons import display_name, explain
+from rules.records import is_provisional
 from rules.ruleset import Dimension, Ruleset
 from rules.state import GONE, AccountState, standing_in
 

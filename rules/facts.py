@@ -2,7 +2,8 @@
 
 Values are brought to the declared type once, when they are folded. Without ranks the later report wins. With
 ranks the newest report of each rank is kept: the highest rank wins, and a lower one only over a value that is
-older than its own by more than the refresh interval. So the value does not depend on the order of arrival.
+older than its own by more than the refresh interval; a source may have an interval of its own. So the value does
+not depend on the order of arrival.
 """
 
 from __future__ import annotations
@@ -36,9 +37,14 @@ class FactRule:
     refresh: int = NEVER
     meanings: Meanings | None = None
     zone: str = "UTC"
+    intervals: dict[str, int] = field(default_factory=dict)  # source -> ms, instead of `refresh`
 
     def rank(self, source: str) -> int:
         return self.ranks.get(source, len(self.ranks))
+
+    def wins_for(self, source: str) -> int:
+        """How much newer, in ms, a lower source's word may be and still count for less."""
+        return self.intervals.get(source, self.refresh)
 
     def fact(self, report: Report, others: tuple[Report, ...] = ()) -> Fact:
         match = self.meanings.nearest(report.value) if self.meanings is not None else None
@@ -77,7 +83,7 @@ def _chosen(reports: dict[int, Report], rule: FactRule) -> Report:
     for _, report in sorted(reports.items()):
         if report.value is None:
             continue
-        if chosen is None or report.at - chosen.at > rule.refresh:
+        if chosen is None or report.at - chosen.at > rule.wins_for(chosen.source):
             chosen = report
     return chosen or max(reports.values(), key=lambda each: each.at)
 

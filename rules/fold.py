@@ -16,16 +16,22 @@ from typing import TypeAlias
 
 import msgspec
 
-from rules.engine import let_time_pass, step
-from rules.records import AccountRecord, Activity, Record, RulesetRecord, Tick
+from rules.durations import DAY
+from rules.engine import erase, let_time_pass, step
+from rules.records import AccountRecord, Activity, Erase, Record, RulesetRecord, Tick, Transfer
 from rules.ruleset import InForce, Ruleset
 from rules.state import NEVER, AccountState
 from rules.tally import Tallies, moves, outcomes
 from rules.work import APPLIED, Change, Outcome, Step
 
 ACCOUNTS_PER_TICK = 1_000
+ERASED_KEPT = 7 * DAY
 Due: TypeAlias = tuple[int, str]  # (instant, account)
-ALONE = (Tick, RulesetRecord)  # records that name no account; a tuple, because a union is built anew each time
+ALONE = (
+    Tick,
+    RulesetRecord,
+    Erase,
+)  # records that name no account; a tuple, because a union is built anew each time
 Compile: TypeAlias = Callable[[Mapping[str, str]], Ruleset]
 
 
@@ -42,6 +48,8 @@ class Partition(msgspec.Struct, array_like=True, frozen=True):
     introduced: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     sweep: str | None = None  # accounts up to here have been evaluated by that ruleset; None: all have
     high: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)  # topic/partition -> position
+    # person -> when they asked to be forgotten; an account on its way here may still bring something of them
+    erased: dict[str, int] = msgspec.field(default_factory=dict)
 
     def in_force(self, ruleset: Ruleset) -> InForce:
         return InForce(ruleset, self.ruleset_offset, self.ruleset_at, self.introduced)
@@ -65,7 +73,8 @@ class Folded:
     partition: Partition
     rules: InForce
     before: dict[str, AccountState | None] = field(default_factory=dict)
-    states: dict[str, AccountState] = field(default_factory=dict)
+    states: dict[str, AccountState | None] = field(default_factory=dict)  # None: forgotten
+    sent: list[AccountRecord] = field(default_factory=list)  # for other accounts, to be appended to the log
     outgoing: list[Outgoing] = field(default_factory=list)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)  # (what, source)
     tallies: Tallies = field(default_factory=Counter)
@@ -74,7 +83,7 @@ class Folded:
 
 
 def runs(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    """`records` cut so that each tick and each ruleset stands alone."""
+    """`records` cut so that each tick, each ruleset and each erasure stands alone."""
     start = 0
     for i, record in enumerate(records):
         if isinstance(record, ALONE):
@@ -104,7 +113,8 @@ def fold(
 
     `states` holds the accounts that the records name, and those in `due` and `unswept`. For a tick `due` is the
     earliest wakes up to its time, at most ACCOUNTS_PER_TICK, in order, and `unswept` the next accounts after the
-    sweep's cursor, in order; for a ruleset `due` is all wakes up to its time. Raises RulesetError for a ruleset
+    sweep's cursor, in order; for a ruleset `due` is all wakes up to its time; for an erasure `unswept` are the
+    accounts that may hold something of these people. Raises RulesetError for a ruleset
     record that this code cannot load.
     """
     work = _Fold(
@@ -113,6 +123,7 @@ def fold(
         partition.log_time,
         dict(partition.high),
         partition.sweep,
+        partition.erased,
     )
     for record in records:
         work.log_time = max(work.log_time, record.received)
@@ -121,6 +132,8 @@ def fold(
                 work.tick(record, due, unswept)
             case RulesetRecord():
                 work.switch(record, compile, due)
+            case Erase():
+                work.erase(record, unswept)
             case _:
                 work.account(record)
     if end is None:
@@ -135,6 +148,7 @@ class _Fold:
     log_time: int
     high: dict[str, tuple[int, int]]
     sweep: str | None
+    erased: dict[str, int]
     applied: dict[str, int] = field(default_factory=dict)  # records by source, counted apart for speed
 
     def account(self, record: AccountRecord) -> None:
@@ -146,7 +160,10 @@ class _Fold:
                 return
             self.high[place] = position
         done = step(self._state(record.account), record, self.log_time, self.folded.rules)
-        self._take(record.account, done, record.offset, 0)
+        n = self._take(record.account, done, record.offset, 0)
+        if self.erased and isinstance(record, Transfer) and done.state is not None:
+            again = erase(record.account, done.state, self.erased, self.log_time, self.folded.rules)
+            self._take(record.account, again, record.offset, n)
         if done.held and isinstance(record, Activity):
             for tally, more in outcomes(self.folded.rules.ruleset, record, done.held, self.log_time):
                 self.folded.tallies[tally] += more
@@ -178,7 +195,7 @@ class _Fold:
             done = self._pass(account, instant)
             n = self._take(account, done, offset, n)
             fired += 1
-            if done.state.wake <= self.log_time:
+            if done.state is not None and done.state.wake <= self.log_time:
                 heapq.heappush(heap, (done.state.wake, account))
         return fired, n
 
@@ -189,6 +206,17 @@ class _Fold:
         self.folded.rules = self.folded.rules.switch(ruleset, record.offset, self.log_time)
         self.folded.switched = ruleset
         self.sweep = ""
+
+    def erase(self, record: Erase, holding: Sequence[str]) -> None:
+        n = 0
+        for account in sorted(holding):
+            if (state := self._state(account)) is not None:
+                done = erase(account, state, record.persons, self.log_time, self.folded.rules)
+                n = self._take(account, done, record.offset, n)
+        since = self.log_time - ERASED_KEPT
+        recent = {person: at for person, at in self.erased.items() if at > since}
+        self.erased = recent | dict.fromkeys(record.persons, self.log_time)
+        self.folded.counts["erase", ""] += 1
 
     def done(self, offset: int) -> Folded:
         self.folded.counts.update({(APPLIED, source): count for source, count in self.applied.items()})
@@ -205,6 +233,7 @@ class _Fold:
             rules.introduced,
             self.sweep,
             self.high,
+            self.erased,
         )
         return self.folded
 
@@ -215,8 +244,8 @@ class _Fold:
         return let_time_pass(account, state, until, self.log_time, self.folded.rules)
 
     def _state(self, account: str) -> AccountState | None:
-        state = self.folded.states.get(account)
-        return self.loaded.get(account) if state is None else state
+        states = self.folded.states
+        return states[account] if account in states else self.loaded.get(account)
 
     def _take(self, account: str, done: Step, offset: int, n: int) -> int:
         """Keeps the step's state and changes; the number of the next change at this offset."""
@@ -224,7 +253,12 @@ class _Fold:
         if account not in folded.states:
             folded.before[account] = self.loaded.get(account)
         folded.states[account] = done.state
+        for record in done.sent:
+            record.via = (f"account.log/{folded.partition.number}", offset, len(folded.sent))
+            folded.sent.append(record)
         epoch, ruleset = folded.partition.epoch, folded.rules.ruleset
+        if done.state is None:
+            return n
         for i, change in enumerate(done.changes, n):
             folded.outgoing.append(Outgoing(epoch, offset, i, change, done.state, ruleset))
             folded.tallies.update(moves(change))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -18,7 +18,7 @@ from rules.conditions import Decide
 from rules.facts import coerce
 from rules.names import Filters
 from rules.records import Activity
-from rules.ruleset import Feed, Matches
+from rules.ruleset import Feed, Join, Kept, Matches
 from rules.state import NEVER
 
 # (the measure, at, activity, log_time) -> the measure with one more activity
@@ -26,6 +26,8 @@ Add: TypeAlias = Callable[[bytes, int, Activity, int], bytes]
 # (entries kept at most, ms kept at most) -> how it grows
 Grow: TypeAlias = Callable[[int, int], Add]
 Fed: TypeAlias = tuple[str, Matches | None, Grow]  # the activity that feeds, which of them, and how
+# (entries kept at most, ms kept at most) -> how two of them become one
+Joining: TypeAlias = Callable[[int, int], Join]
 
 
 @dataclass(slots=True)
@@ -34,6 +36,7 @@ class Measure:
 
     empty: Callable[[int], bytes]
     feeds: list[Fed]
+    joining: Joining
     keep: int = 1
     longest: int = 0
     asked: list[Decide] = field(default_factory=list)
@@ -52,6 +55,10 @@ class Measure:
         return lambda ring, activity, log_time: (
             activity.person is not None and measures.is_in_already(ring, activity.person, log_time - shortest)
         )
+
+    def kept(self) -> Kept:
+        renamed = measures.person_renamed if self.of_people else None
+        return Kept(self.empty, self.joining(self.keep, self.longest), renamed)
 
     def feeds_with(self, id: str, readers: Mapping[str, tuple[int, ...]]) -> list[tuple[str, Feed]]:
         """Each activity that feeds it, and how."""
@@ -146,4 +153,43 @@ def sequence_add(step: int, span: int) -> Grow:
 def score_add(weight: float, half_life: int, part: int) -> Grow:
     return lambda keep, longest: (
         lambda score, at, activity, log_time: measures.score_add(score, at, weight, half_life, part)
+    )
+
+
+# -- how two become one: `keep` entries at most, none older than `longest` ------------------------------------
+
+
+def ring_join(keep: int, longest: int) -> Join:
+    return lambda mine, theirs, offset, log_time, twice: measures.ring_join(
+        mine, theirs, offset, keep, log_time - longest, twice
+    )
+
+
+def amounts_join(keep: int, longest: int) -> Join:
+    return lambda mine, theirs, offset, log_time, twice: measures.ring_join(
+        mine, theirs, offset, keep, log_time - longest, twice, measures.TAGGED
+    )
+
+
+def people_join(keep: int, longest: int) -> Join:
+    return lambda mine, theirs, offset, log_time, twice: measures.people_join(
+        mine, theirs, offset, keep, log_time - longest
+    )
+
+
+def first_join(keep: int, longest: int) -> Join:
+    return lambda mine, theirs, offset, log_time, twice: measures.first_join(mine, theirs, offset)
+
+
+def sequence_join(span: int) -> Joining:
+    return lambda keep, longest: (
+        lambda mine, theirs, offset, log_time, twice: measures.sequence_join(
+            mine, theirs, offset, span, keep, longest, log_time
+        )
+    )
+
+
+def score_join(half_lives: Sequence[int]) -> Joining:
+    return lambda keep, longest: (
+        lambda mine, theirs, offset, log_time, twice: measures.score_join(mine, theirs, half_lives)
     )

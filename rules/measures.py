@@ -169,7 +169,10 @@ def person_tag(person: str) -> bytes:
 
 def people_add(ring: bytes, person: str, at: int, offset: int, keep: int, horizon: int) -> bytes:
     """`ring` with the person's last time; an earlier one is forgotten."""
-    tag = person_tag(person)
+    return _last_add(ring, person_tag(person), at, offset, keep, horizon)
+
+
+def _last_add(ring: bytes, tag: bytes, at: int, offset: int, keep: int, horizon: int) -> bytes:
     for start in range(INSTANT, len(ring), TAGGED):
         if ring[start + PAIR : start + TAGGED] == tag:
             if ring[start : start + PAIR] > pair(at, offset):
@@ -297,6 +300,83 @@ def first_decide(first: bytes, age: int, now: int) -> Decision:
     if then <= now:
         return True, NEVER  # an earlier one that is missing would be older still
     return (None if floor else False), then
+
+
+# -- joining: two accounts turn out to be one ----------------------------------------------------------------
+#
+# What comes from the other account gets the log offset of the record that brought it: its own is one of another
+# partition. `twice` says that some events came to both accounts; entries of one instant are then taken for one.
+
+
+def ring_join(
+    mine: bytes, theirs: bytes, offset: int, keep: int, horizon: int, twice: bool, size: int = PAIR
+) -> bytes:
+    """Both rings' entries, the newest `keep` of them; missing is what was missing from either."""
+    instants = {mine[start : start + INSTANT] for start in range(INSTANT, len(mine), size)} if twice else ()
+    joined = raised(mine, floor_of(theirs))
+    for start in range(INSTANT, len(theirs), size):
+        if theirs[start : start + INSTANT] not in instants:
+            entry = pair(_instant(theirs, start), offset) + theirs[start + PAIR : start + size]
+            joined = _add(joined, entry, size, keep, horizon)
+    return joined
+
+
+def people_join(mine: bytes, theirs: bytes, offset: int, keep: int, horizon: int) -> bytes:
+    """Each person's last time at either."""
+    joined = raised(mine, floor_of(theirs))
+    for start in range(INSTANT, len(theirs), TAGGED):
+        tag = theirs[start + PAIR : start + TAGGED]
+        joined = _last_add(joined, tag, _instant(theirs, start), offset, keep, horizon)
+    return joined
+
+
+def person_renamed(ring: bytes, person: str, same_as: str | None) -> bytes:
+    """`ring` where what one person did is the other's; None forgets it."""
+    tag, other = person_tag(person), None if same_as is None else person_tag(same_as)
+    for start in range(INSTANT, len(ring), TAGGED):
+        if ring[start + PAIR : start + TAGGED] == tag:
+            at, offset = _instant(ring, start), int.from_bytes(ring[start + INSTANT : start + PAIR])
+            rest = ring[:start] + ring[start + TAGGED :]
+            return rest if other is None else _last_add(rest, other, at, offset, TAGGED_KEPT, 0)
+    return ring
+
+
+def first_join(mine: bytes, theirs: bytes, offset: int) -> bytes:
+    joined = raised(mine, floor_of(theirs))
+    return first_add(joined, _instant(theirs, INSTANT), offset) if len(theirs) > INSTANT else joined
+
+
+def sequence_join(
+    mine: bytes, theirs: bytes, offset: int, span: int, keep: int, window: int, log_time: int
+) -> bytes:
+    """Both sequences' steps as if at one account: a chain may begin at one and end at the other."""
+    done, *rings = _unpack_rings(theirs)
+    steps = [(pair, step) for step, ring in enumerate(rings) for pair in _pairs(ring)]
+    for entry, step in sorted(steps):
+        mine = sequence_add(mine, step, _instant(entry, 0), offset, span, keep, window, log_time)
+    ended, *own = _unpack_rings(mine)
+    own = [raised(ring, floor_of(other)) for ring, other in zip(own, rings, strict=True)]
+    for entry in _pairs(done):
+        end = pair(_instant(entry, 0), offset)
+        if end not in _pairs(ended):
+            ended = _add(ended, end, PAIR, keep, log_time - window)
+    ended = raised(ended, floor_of(done))
+    *before, last = own
+    missing = max(map(floor_of, before), default=0)
+    for end in _pairs(last):
+        at = _instant(end, 0)
+        if missing >= max(at - span, 1) and end not in _pairs(ended) and not _chain(before, end, at - span):
+            ended = raised(ended, at)
+    return _pack_rings([ended, *own])
+
+
+def score_join(mine: bytes, theirs: bytes, half_lives: Sequence[int]) -> bytes:
+    joined = max(mine[: _head.size], theirs[: _head.size]) + mine[_head.size :]
+    for part, half_life in enumerate(half_lives):
+        total, newest = _part.unpack_from(theirs, _head.size + part * _part.size)
+        if newest:
+            joined = score_add(joined, newest, total, half_life, part)
+    return joined
 
 
 # -- sequences ----------------------------------------------------------------------------------------------

@@ -6,13 +6,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rules import model
+from rules import model, sources
 from rules.errors import Problem, did_you_mean
 from rules.yamlfile import Document
 
 _KEYS = {
     field.alias or name
-    for kind in vars(model).values()
+    for kind in (*vars(model).values(), *vars(sources).values())
     if isinstance(kind, type) and issubclass(kind, BaseModel)
     for name, field in kind.model_fields.items()
 }

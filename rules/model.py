@@ -483,6 +483,14 @@ class Dimension(Model):
         return self.by_fact is not None or self.by_bands is not None
 
 
+def _as_sources(value: object) -> object:
+    """`sources: ranked` is short for `sources: [ranked]`: the order of the sources file."""
+    return [value] if value == "ranked" else value
+
+
+_Ranked = BeforeValidator(_as_sources, json_schema_input_type=Literal["ranked"] | list[Term])
+
+
 class FactDeclaration(Model):
     """A fact: its type, how it is read, and who is believed."""
 
@@ -492,7 +500,7 @@ class FactDeclaration(Model):
     unit: str = ""
     description: str = ""
     refresh: Duration | None = None
-    sources: list[Term] = []
+    sources: Annotated[list[Term], _Ranked] = []
     timezone: Zone = "UTC"
 
 

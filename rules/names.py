@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rules import calendars, mistakes, model, operators
+from rules import calendars, mistakes, model, operators, sources
 from rules.comparing import Facts, Reader
 from rules.errors import MOST, Problem, RulesetError, did_you_mean, enough
 from rules.facts import FactRule
@@ -66,6 +66,7 @@ class Names:
     vocabularies: dict[str, Meanings] = field(default_factory=dict)
     terms: dict[str, list[str]] = field(default_factory=dict)  # of each vocabulary, in order
     bands: dict[str, model.Bands] = field(default_factory=dict)
+    sources: tuple[Place, sources.SourcesFile] | None = None
     read_with: dict[str, str] = field(default_factory=dict)  # vocabulary -> the one that reads for it
     checks: list[Callable[[], None]] = field(default_factory=list)  # of declarations, once all are known
 
@@ -81,6 +82,8 @@ class Names:
             self._declare_vocabulary(place)
         elif "bands" in data:
             self._declare_bands(place)
+        elif sources.KEYS & data.keys():
+            self._declare_sources(place)
         elif declared := self._parse(place, model.Declarations):
             self._declare_names(place, declared)
 
@@ -152,6 +155,16 @@ class Names:
             place.at("bands").problem(f"bands '{bands.bands}' are defined twice")
         self.bands[bands.bands] = bands
 
+    def _declare_sources(self, place: Place) -> None:
+        written = self._parse(place, sources.SourcesFile)
+        if self.sources is not None:
+            place.problem("sources are described twice", f"first in {self.sources[0]}")
+            return
+        self.sources = place, written or sources.SourcesFile()
+        if written is not None:
+            known = sources.Known(self.facts, self.contact_facts, self.activities)
+            self.checks.append(lambda: sources.check(place, written, known))
+
     def _declare_names(self, place: Place, declared: model.Declarations) -> None:
         for section in ("facts", "contact_facts", "activities", "scores"):
             known, new = getattr(self, section), getattr(declared, section)
@@ -192,6 +205,9 @@ class Names:
             place.at("also").problem("`also:` needs a vocabulary to read the other facts with")
         if fact.timezone != "UTC" and fact.type != "date":
             place.at("timezone").problem(f"only a date has a time zone, and {name} is a {fact.type}")
+        if sources.RANKED in fact.sources and not self.ranks:
+            hint = "a document with `ranks:` names the sources, the highest first"
+            place.at("sources").problem("nobody has said how sources are ranked", hint)
         for i, other in enumerate(fact.also):
             if other not in known or other == name:
                 place.at("also", i).unknown("fact", other, [each for each in known if each != name])
@@ -290,16 +306,22 @@ class Names:
     def fact_rules(self, section: Section) -> dict[str, FactRule]:
         """How reports of each declared fact are taken in."""
         declared: dict[str, model.FactDeclaration] = getattr(self, section)
+        intervals = {} if self.sources is None else {sources.HUMAN: self.sources[1].human.wins_for}
         return {
             name: FactRule(
                 fact.type,
-                {source: rank for rank, source in enumerate(fact.sources)},
+                {source: rank for rank, source in enumerate(sources.order(fact.sources, self.ranks))},
                 NEVER if fact.refresh is None else fact.refresh,
                 self.vocabularies.get(fact.vocabulary or ""),
                 fact.timezone,
+                intervals,
             )
             for name, fact in declared.items()
         }
+
+    @property
+    def ranks(self) -> list[str]:
+        return [] if self.sources is None else self.sources[1].ranks
 
     def segments_of(self, spec: model.Dimension) -> list[str]:
         """The names of a dimension's segments, in order."""

@@ -45,8 +45,3 @@ def headline(told: Told) -> list[str]:
 def display_name(state: AccountState) -> str:
     name = state.facts.get("name")
     return str(name.value) if name is not None and name.value is not None else ""
-
-
-def is_provisional(account: str) -> bool:
-    """Known by a domain or a group only; a link that is learnt later merges it into its account."""
-    return account.startswith(("domain:", "group:", "visitor:"))

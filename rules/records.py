@@ -20,14 +20,28 @@ Instant: TypeAlias = Annotated[int, msgspec.Meta(ge=1, lt=1 << 47)]  # UTC ms, b
 Key: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 
 
+PROVISIONAL = ("visitor:", "domain:", "group:")
+
+
+def is_provisional(account: str) -> bool:
+    """Known by what it was met under only; a link that is learnt later merges it into its account."""
+    return account.startswith(PROVISIONAL)
+
+
+def is_visitor(account: str) -> bool:
+    """Somebody of no account yet: what they do is kept for when it is known; no segment has them until then."""
+    return account.startswith("visitor:")
+
+
 class _Record(msgspec.Struct, tag_field="kind", omit_defaults=True, kw_only=True, gc=False):
     received: Instant
     id: str = ""
     source: str = ""
-    # `source` is the system that said it; its facts rank by that. `via` is where the message that caused the record
-    # stood: (topic/partition, offset, index). The log itself is such a place, for what a fold sends.
+    # `source` is the system that said it; its facts rank by that. `via` is where the message that caused the
+    # record stood: (topic/partition, offset, index). The log itself is such a place, for what a fold sends.
     via: tuple[str, int, int] | None = None
     origin: Origin = "live"
+    hops: int = 0  # how often it was passed on from an account that had been merged into another
     # The record's own position in the log; set by whoever reads it, never written.
     offset: int = 0
 
@@ -74,6 +88,55 @@ class Restore(_Record, tag="restore"):
     at: Instant
 
 
+class Merge(_Record, tag="merge"):
+    """`account` is `into`: what is kept of it goes there, and so does whatever still comes for it.
+
+    `person` says, where that was found out with it, as whom somebody was counted at `account`, and who it is.
+    """
+
+    account: Key
+    into: Key
+    at: Instant
+    by_crm: bool = False  # two records of a CRM; else an account that was provisional
+    person: tuple[str, str] | None = None
+
+
+class Transfer(_Record, tag="transfer"):
+    """What `merged` had when it was merged into `account`: its packed state under the ruleset of that hash.
+
+    `at` is the log_time at which it was given away. Appended by the fold of the partition of `merged`.
+    """
+
+    account: Key
+    merged: Key
+    at: Instant
+    ruleset: str
+    state: bytes
+    by_crm: bool = False
+
+
+class Same(_Record, tag="same"):
+    """At `account`, who was counted as `person` is `same_as`."""
+
+    account: Key
+    person: Key
+    same_as: Key
+    at: Instant
+
+
+class Stale(_Record, tag="stale"):
+    """The source could not say what changed: what it last said may be wrong until the account is read again."""
+
+    account: Key
+    at: Instant
+
+
+class Erase(_Record, tag="erase"):
+    """Somebody asked to be forgotten: nothing of them is kept at any account. It stands in every partition."""
+
+    persons: list[str]
+
+
 class Tick(_Record, tag="tick"):
     """Lets time pass in a partition: wakes that are due fire, an unfinished sweep goes on."""
 
@@ -87,8 +150,8 @@ class RulesetRecord(_Record, tag="ruleset"):
     author: str = ""
 
 
-AccountRecord: TypeAlias = Activity | Facts | Contact | Delete | Restore
-Record: TypeAlias = AccountRecord | Tick | RulesetRecord
+AccountRecord: TypeAlias = Activity | Facts | Contact | Delete | Restore | Merge | Transfer | Same | Stale
+Record: TypeAlias = AccountRecord | Erase | Tick | RulesetRecord
 
 # Named apart because msgspec builds its tables once per decoder.
 decode_record = msgspec.json.Decoder(Record).decode

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from rules.compiler import compile_files
 from rules.fold import ACCOUNTS_PER_TICK, Folded, Outgoing, Partition, accounts_of, fold
-from rules.records import Record, Tick
+from rules.records import Erase, Record, Tick
 from rules.ruleset import InForce, Ruleset
 from rules.state import NEVER, AccountState
 from rules.tally import Tallies
@@ -51,11 +51,14 @@ class Replay:
             heapq.heappop(self._wakes)
         return self._wakes[0][0] if self._wakes else NEVER
 
-    def _fold(self, record: Record) -> list[Outgoing]:
+    def _fold(self, record: Record) -> Iterator[Outgoing]:
+        """Folds `record`, and what it sends to other accounts."""
         record.offset = self.partition.offset
         due, unswept = [], []
         if isinstance(record, Tick):
             due, unswept = self._due(record.received), self._unswept()
+        elif isinstance(record, Erase):
+            unswept = sorted(self.states)
         named = {account for _, account in due} | {*unswept} | accounts_of([record])
         states = {account: self.states[account] for account in named if account in self.states}
         folded = fold(self.partition, self.rules, [record], states, compile_files, due, unswept)
@@ -63,7 +66,9 @@ class Replay:
         for entry in due:
             if not self._is_stale(*entry):  # more were due than one tick lets through
                 heapq.heappush(self._wakes, entry)
-        return folded.outgoing
+        yield from folded.outgoing
+        for sent in folded.sent:
+            yield from self._fold(sent)
 
     def _due(self, until: int) -> list[tuple[int, str]]:
         due: dict[tuple[int, str], None] = {}
@@ -78,12 +83,15 @@ class Replay:
         return [] if cursor is None else sorted(a for a in self.states if a > cursor)[:ACCOUNTS_PER_TICK]
 
     def _is_stale(self, instant: int, account: str) -> bool:
-        return self.states[account].wake != instant
+        return account not in self.states or self.states[account].wake != instant
 
     def _keep(self, folded: Folded) -> None:
         self.partition, self.rules = folded.partition, folded.rules
-        self.states.update(folded.states)
         self.tallies.update(folded.tallies)
         for account, state in folded.states.items():
+            if state is None:
+                self.states.pop(account, None)
+                continue
+            self.states[account] = state
             if state.wake < NEVER:
                 heapq.heappush(self._wakes, (state.wake, account))

@@ -26,6 +26,20 @@ ANY_ACTIVITY = "any"
 LOOKED_AHEAD = 64  # wakes that `stays_until` walks before it settles for the last
 
 Matches = Callable[[Activity], bool]
+# (mine, theirs, offset of the record that brings theirs, log_time, whether some events came to both) -> one
+Join = Callable[[bytes, bytes, int, int, bool], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A measure as accounts keep it: the empty one, from its floor, and what becomes of two.
+
+    `renamed(measure, person, same_as)`, where people are told apart: what one did is the other's, or nobody's.
+    """
+
+    empty: Callable[[int], bytes]
+    join: Join
+    renamed: Callable[[bytes, str, str | None], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +207,7 @@ class Ruleset:
     hash: str = ""
     files: dict[str, str] = field(default_factory=dict)
     dimensions: tuple[Dimension, ...] = ()
-    measures: dict[str, Callable[[int], bytes]] = field(
-        default_factory=dict
-    )  # id -> the empty one, from its floor
+    measures: dict[str, Kept] = field(default_factory=dict)
     feeds: dict[str, tuple[Feed, ...]] = field(default_factory=dict)  # by activity, `any` included
     readers: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by `fact:NAME` or `contacts`
     facts: dict[str, FactRule] = field(default_factory=dict)

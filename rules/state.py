@@ -12,7 +12,7 @@ import msgspec
 
 from rules.records import FactValue
 
-VERSION = b"\x02"
+VERSION = b"\x03"
 GONE = "\0gone"  # among a contact's facts: no longer a contact; no source can report a fact of that name
 HERE = "\0here"  # likewise: reported as a contact, with no facts to tell when
 NEVER = 1 << 53  # later than every instant, and still exact as a Redis score
@@ -70,6 +70,9 @@ class AccountState(msgspec.Struct, array_like=True, gc=False):
     wake: int = NEVER
     seen: bytes = b""  # hashes of the newest event ids, oldest first
     deleted: bool = False
+    merged_into: str = ""  # nothing else is kept then: what comes for this account is passed on
+    also: tuple[str, ...] = ()  # the accounts that were merged into this one; visitors are not noted
+    stale: dict[str, int] = msgspec.field(default_factory=dict)  # source -> since when it must be read again
 
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -103,4 +106,7 @@ def copy(state: AccountState) -> AccountState:
         state.wake,
         state.seen,
         state.deleted,
+        state.merged_into,
+        state.also,
+        state.stale,
     )

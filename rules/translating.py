@@ -12,7 +12,7 @@ from rules import comparing, conditions, counting, durations, growing, measures,
 from rules.comparing import Matches, Reader, Timed, Timeless
 from rules.conditions import Condition
 from rules.counting import EVER, Window
-from rules.growing import Fed, Measure, identity, matcher, plain
+from rules.growing import Fed, Joining, Measure, identity, matcher, plain
 from rules.measures import Part
 from rules.names import Names, Place
 from rules.state import NEVER
@@ -149,7 +149,12 @@ class Translator:
         id = identity("people", activity, named)
         keep = measures.TAGGED_KEPT if spec.who else measures.KEPT_AT_LEAST
         self._measure(
-            id, measures.empty_ring, [(activity, matches, growing.people_add)], max(keep, most), window.longest
+            id,
+            measures.empty_ring,
+            [(activity, matches, growing.people_add)],
+            growing.people_join,
+            max(keep, most),
+            window.longest,
         )
         measure = self.measures[id]
         measure.of_people, measure.shortest = True, min(measure.shortest, window.rolling)
@@ -162,7 +167,14 @@ class Translator:
         activity, matches, label, named = self._source(place, getattr(spec, kind), kind, spec.where)
         id = identity("amounts", activity, named, spec.of)
         grow = growing.amounts_add(spec.of)
-        self._measure(id, measures.empty_ring, [(activity, matches, grow)], measures.TAGGED_KEPT, window.longest)
+        self._measure(
+            id,
+            measures.empty_ring,
+            [(activity, matches, grow)],
+            growing.amounts_join,
+            measures.TAGGED_KEPT,
+            window.longest,
+        )
         parts = []
         for op, bound in spec.given().items():
             try:
@@ -183,7 +195,8 @@ class Translator:
             for i, (activity, matches, _, _) in enumerate(steps)
         ]
         empty = partial(measures.empty_sequence, len(steps))
-        self._measure(id, empty, feeds, measures.KEPT_AT_LEAST, window.longest, spec.span)
+        joining = growing.sequence_join(spec.span)
+        self._measure(id, empty, feeds, joining, measures.KEPT_AT_LEAST, window.longest, spec.span)
         label = ", then ".join(counting.labelled(label, 1) for _, _, label, _ in steps)
         return counting.sequence(id, f"{label} within {durations.in_words(spec.span)}", window)
 
@@ -236,11 +249,12 @@ class Translator:
         id: str,
         empty: Callable[[int], bytes],
         feeds: list[Fed],
+        joining: Joining,
         keep: int,
         longest: int,
         span: int = 0,
     ) -> None:
-        self.measures.setdefault(id, Measure(empty, feeds, span=span)).widen(keep, longest)
+        self.measures.setdefault(id, Measure(empty, feeds, joining, span=span)).widen(keep, longest)
 
     def _ring(
         self, place: Place, name: str, key: str, where: model.Where, k: int, longest: int
@@ -249,13 +263,17 @@ class Translator:
         activity, matches, label, named = self._source(place, name, key, where)
         id = identity("ring", activity, named)
         keep = k if k == 1 else max(k, measures.KEPT_AT_LEAST)
-        self._measure(id, measures.empty_ring, [(activity, matches, growing.ring_add)], keep, longest)
+        self._measure(
+            id, measures.empty_ring, [(activity, matches, growing.ring_add)], growing.ring_join, keep, longest
+        )
         return id, label
 
     def _first(self, place: Place, name: str, where: model.Where) -> tuple[str, str]:
         activity, matches, label, named = self._source(place, name, "first", where)
         id = identity("first", activity, named)
-        self._measure(id, measures.empty_ring, [(activity, matches, growing.first_add)], 1, NEVER)
+        self._measure(
+            id, measures.empty_ring, [(activity, matches, growing.first_add)], growing.first_join, 1, NEVER
+        )
         return id, label
 
     def _score(self, declared: model.ScoreDeclaration) -> tuple[str, list[Part]]:
@@ -278,7 +296,8 @@ class Translator:
             place = len(parts) - 1 if signal.cap is not None else parts.index(part)
             feeds.append((activity, matcher(filters), growing.score_add(signal.weight, half_life, place)))
         id = identity("score", [text(signal) for signal in signals])
-        self._measure(id, partial(measures.empty_score, len(parts)), feeds, 1, NEVER)
+        joining = growing.score_join([part.half_life for part in parts])
+        self._measure(id, partial(measures.empty_score, len(parts)), feeds, joining, 1, NEVER)
         return id, parts
 
 

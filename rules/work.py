@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from rules.conditions import Told
-from rules.records import Origin
+from rules.records import AccountRecord, Origin
 from rules.ruleset import InForce
 from rules.state import AccountState, Answer, Standing
 
@@ -18,6 +18,8 @@ class Cause(StrEnum):
     DATA = "data"
     TIME = "time"
     RULES = "rules"
+    IDENTITY = "identity"  # it was learnt who somebody is, or that a provisional account is this one
+    MERGE = "merge"  # the CRM made one account of two
 
 
 class Outcome(StrEnum):
@@ -25,6 +27,7 @@ class Outcome(StrEnum):
 
     APPLIED = "applied"
     DUPLICATE = "duplicate"
+    PASSED_ON = "passed_on"  # its account was merged into another, which it is sent to
     LATE = "late"  # outside every window that asks for it
 
 
@@ -59,16 +62,18 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     action: dict[str, str] = {}
     provisional: bool = False
     deleted: bool = False
+    merged_into: str = ""
     memberships: dict[str, Standing] = {}
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
-    state: AccountState
+    state: AccountState | None  # None: there is no such account (any more)
     changes: tuple[Change, ...] = ()
     outcome: Outcome = APPLIED
     refused: tuple[str, ...] = ()  # facts whose value could not be what they are declared to be
     early: int = 0  # ms by which the record's `at` lay in the future
     held: dict[str, Standing] | None = None  # where the account stood just before an activity that is an outcome
+    sent: tuple[AccountRecord, ...] = ()  # to be appended to the log for other accounts, in order
 
 
 class Work(msgspec.Struct, gc=False):
@@ -83,10 +88,13 @@ class Work(msgspec.Struct, gc=False):
     refused: list[str] = []
     early: int = 0
     held: dict[str, Standing] | None = None
+    sent: list[AccountRecord] = []
 
     def origin_of(self, cause: Cause) -> Origin:
         """What time or rules did is live, whatever record it was that noticed."""
-        return self.origin if cause is Cause.DATA else "live"
+        return "live" if cause in (Cause.TIME, Cause.RULES) else self.origin
 
     def done(self, outcome: Outcome = APPLIED) -> Step:
-        return Step(self.state, tuple(self.changes), outcome, tuple(self.refused), self.early, self.held)
+        return Step(
+            self.state, tuple(self.changes), outcome, tuple(self.refused), self.early, self.held, tuple(self.sent)
+        )

@@ -21,7 +21,8 @@ from streams.adapters.base import Decode, Observation, Rejected
 
 # What says nothing, and is left out.
 _SILENT: dict[str, Any] = {
-    "id": "", "name": "", "props": {}, "set": {}, "clear": (), "gone": False, "merged": (), "origin": "live", "source": "",
+    "id": "", "name": "", "props": {}, "set": {}, "clear": (), "gone": False, "merged": (),
+    "origin": "live", "source": "",
 }  # fmt: skip
 
 Line: TypeAlias = Observation | tuple[int, Rejected]

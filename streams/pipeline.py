@@ -20,7 +20,7 @@ import msgspec
 from rules.changes import cloud_event, memberships
 from rules.compiler import compile_files, ruleset_hash
 from rules.fold import ACCOUNTS_PER_TICK, Due, Folded, Partition, accounts_of, fold, runs
-from rules.records import Record, RulesetRecord, Tick, decode_record
+from rules.records import Erase, Record, RulesetRecord, Tick, decode_record, encode_record
 from rules.ruleset import NO_RULES, InForce, Ruleset
 from rules.state import NEVER
 from streams.store.base import Acquired, Committed, Outbound, Refused, Store, commit_of
@@ -91,7 +91,7 @@ async def fold_batch(
         reached("load")
         folded = fold(owned.partition, owned.rules, records, states, compiled, due, unswept, end)
         reached("step")
-        outbox = [*rejected, *published(folded)]
+        outbox = [*rejected, *sent(folded), *published(folded)]
         committed = await store.commit(commit_of(owned.token, owned.partition.offset, folded, outbox))
         if isinstance(committed, Refused):
             raise StoppedError(committed)
@@ -102,7 +102,10 @@ async def fold_batch(
 
 async def look_up(records: Sequence[Record], owned: Owned, store: Store) -> tuple[list[Due], list[str]]:
     """For a tick or a ruleset (which stand alone): the accounts that are due, and for a tick those that the sweep
-    comes to next. A ruleset asks for everybody who is due: what the old rules owe is paid before they go."""
+    comes to next. A ruleset asks for everybody who is due: what the old rules owe is paid before they go. For an
+    erasure (alone too) the accounts that may hold something of these people."""
+    if records and isinstance(records[0], Erase):
+        return [], await store.holding(owned.partition.number, records[0].persons)
     if not records or not isinstance(records[0], Tick | RulesetRecord):
         return [], []
     partition, first = owned.partition, records[0]
@@ -141,6 +144,12 @@ def decoded(
         end = cuts[i + 1][0].offset if i + 1 < len(cuts) else expected
         yield run, [letter for at, letter in rejected if start <= at < end], end
         start = end
+
+
+def sent(folded: Folded) -> Iterator[Outbound]:
+    """What goes on to other accounts by way of the log."""
+    for record in folded.sent:
+        yield Outbound(ACCOUNT_LOG, record.account, encode_record(record))
 
 
 def published(folded: Folded) -> Iterator[Outbound]:

@@ -13,7 +13,7 @@ from aiokafka.partitioner import murmur2
 
 from streams.settings import Settings
 from streams.store.base import Outbound
-from streams.topics import LARGEST_MESSAGE, LIKE_THE_LOG
+from streams.topics import ACCOUNT_LOG, LARGEST_MESSAGE, LIKE_THE_LOG
 
 BATCH_BYTES = 512 * 1024
 
@@ -70,7 +70,12 @@ class Producer:
         for message in messages:
             topic = self._settings.topics(message.topic)
             if message.topic in LIKE_THE_LOG:
-                number = partition_of(message.key, self._settings.partitions) if partition is None else partition
+                # What is for another account goes to that one's partition, whoever sends it.
+                elsewhere = message.topic == ACCOUNT_LOG and message.key
+                if partition is None or elsewhere:
+                    number = partition_of(message.key, self._settings.partitions)
+                else:
+                    number = partition
             else:
                 count = len(await self._kafka.partitions_for(topic))
                 number = partition_of(message.key, count) if message.key else next(self._turn) % count

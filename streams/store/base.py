@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -17,6 +17,7 @@ import msgspec
 from rules import state as states
 from rules import tally
 from rules.fold import Due, Folded, Partition
+from rules.measures import person_tag
 from rules.state import NEVER, AccountState
 
 
@@ -54,7 +55,7 @@ class Commit:
     expected: int  # the offset at which the store must stand
     batch: str  # tells a retry of this commit from another one
     partition: Partition
-    states: Mapping[str, AccountState] = field(default_factory=dict)
+    states: Mapping[str, AccountState | None] = field(default_factory=dict)  # None: forgotten
     wakes: Mapping[str, int] = field(default_factory=dict)  # only those that changed; NEVER: none any more
     joined: Mapping[tuple[str, str], list[str]] = field(default_factory=dict)  # (dimension, segment) -> accounts
     left: Mapping[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -86,6 +87,9 @@ class Store(Protocol):
     async def due(self, partition: int, until: int, limit: int) -> list[Due]:
         """The earliest wakes up to `until`, ordered by (instant, account)."""
 
+    async def holding(self, partition: int, persons: Iterable[str]) -> list[str]:
+        """The accounts that may hold something of these people, by what their packed state looks like."""
+
     async def accounts_after(self, partition: int, account: str, limit: int) -> list[str]:
         """The next account ids after `account`, in order."""
 
@@ -112,9 +116,10 @@ def commit_of(token: str, expected: int, folded: Folded, outbox: Iterable[Outbou
     left: dict[tuple[str, str], list[str]] = {}
     for account, state in folded.states.items():
         before = folded.before[account]
-        if state.wake != (before.wake if before is not None else NEVER):
-            wakes[account] = state.wake
-        if before is None or state.standings is not before.standings:
+        wake = state.wake if state is not None else NEVER
+        if wake != (before.wake if before is not None else NEVER):
+            wakes[account] = wake
+        if before is None or state is None or state.standings is not before.standings:
             for place in (here := _places(state)) - (was := _places(before)):
                 joined.setdefault(place, []).append(account)
             for place in was - here:
@@ -162,6 +167,17 @@ def unpack_state(blob: bytes) -> AccountState:
         return states.unpack(bytes(cramjam.lz4.decompress_block(blob)))
     except cramjam.DecompressionError as error:
         raise ValueError(f"account state is damaged: {error}") from None
+
+
+def holds(account: str, blob: bytes, marks: Sequence[bytes]) -> bool:
+    """Whether one of the `marks` of people (see `marks_of`) is in an account's id or state."""
+    state = bytes(cramjam.lz4.decompress_block(blob))
+    return any(mark in state or mark in account.encode() for mark in marks)
+
+
+def marks_of(persons: Iterable[str]) -> list[bytes]:
+    """What a person looks like in a packed state: the hash as text, and the tag in measures of people."""
+    return [mark for person in persons for mark in (person.encode(), person_tag(person))]
 
 
 def pack_files(files: Mapping[str, str]) -> bytes:

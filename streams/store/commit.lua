@@ -2,8 +2,9 @@
 --
 -- KEYS  1 meta  2 accounts  3 wakes  4 outbox  5 ruleset  6.. a set of members each  then a tally each
 -- ARGV  1 token  2 expected offset  3 batch id  4 new offset  5 partition  6 ruleset files or ''
---       7 outbox entry or ''  8 n states  9 n wakes set  10 n wakes removed  11 n sets of members
---       then: account, state ...  |  instant, account ...  |  account ...
+--       7 outbox entry or ''  8 n states  9 n forgotten  10 n wakes set  11 n wakes removed
+--       12 n sets of members
+--       then: account, state ...  |  account ...  |  instant, account ...  |  account ...
 --       then, for each set of members: n joined, n left, account ...
 --       then, for each tally: n, (what, how many more) ...; n = 0 forgets the tally
 -- Gives {status, number}: OK or REPEATED with the earliest wake ('' for none), FENCED, MOVED with our offset.
@@ -19,9 +20,10 @@ if meta[1] ~= ARGV[1] then return {'FENCED', ''} end
 if meta[2] == ARGV[3] then return {'REPEATED', earliest()} end
 if (meta[3] or '0') ~= ARGV[2] then return {'MOVED', meta[3] or '0'} end
 
-local states, set, removed = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local at = 12 + 2 * states + 2 * set + removed
-local tallies = 6 + tonumber(ARGV[11])
+local states, forgotten, set, removed = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local wakes = 13 + 2 * states + forgotten
+local at = wakes + 2 * set + removed
+local tallies = 6 + tonumber(ARGV[12])
 local groups = {}
 for k = 6, tallies - 1 do
   local joined, left = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
@@ -50,9 +52,10 @@ local function each(command, key, from, count)
 end
 
 redis.call('HSET', KEYS[1], 'batch', ARGV[3], 'offset', ARGV[4], 'partition', ARGV[5])
-each('HSET', KEYS[2], 12, 2 * states)
-each('ZADD', KEYS[3], 12 + 2 * states, 2 * set)
-each('ZREM', KEYS[3], 12 + 2 * states + 2 * set, removed)
+each('HSET', KEYS[2], 13, 2 * states)
+each('HDEL', KEYS[2], 13 + 2 * states, forgotten)
+each('ZADD', KEYS[3], wakes, 2 * set)
+each('ZREM', KEYS[3], wakes + 2 * set, removed)
 for k, group in pairs(groups) do
   each('SADD', KEYS[k], group[1], group[2])
   each('SREM', KEYS[k], group[1] + group[2], group[3])

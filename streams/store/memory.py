@@ -14,6 +14,8 @@ from streams.store.base import (
     Committed,
     Entry,
     Refused,
+    holds,
+    marks_of,
     new_token,
     pack_outbox,
     pack_state,
@@ -55,6 +57,11 @@ class MemoryStore:
         wakes = self._of(partition).wakes
         return sorted((wake, account) for account, wake in wakes.items() if wake <= until)[:limit]
 
+    async def holding(self, partition: int, persons: Iterable[str]) -> list[str]:
+        marks = marks_of(persons)
+        accounts = self._of(partition).accounts
+        return sorted(account for account, blob in accounts.items() if holds(account, blob, marks))
+
     async def accounts_after(self, partition: int, account: str, limit: int) -> list[str]:
         return sorted(each for each in self._of(partition).accounts if each > account)[:limit]
 
@@ -89,7 +96,11 @@ class MemoryStore:
 
     def _write(self, kept: _Kept, commit: Commit) -> None:
         kept.batch, kept.partition = commit.batch, commit.partition
-        kept.accounts |= {account: pack_state(state) for account, state in commit.states.items()}
+        for account, state in commit.states.items():
+            if state is None:
+                kept.accounts.pop(account, None)
+            else:
+                kept.accounts[account] = pack_state(state)
         for account, wake in commit.wakes.items():
             kept.wakes.pop(account, None)
             if wake < NEVER:

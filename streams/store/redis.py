@@ -20,6 +20,8 @@ from streams.store.base import (
     Committed,
     Entry,
     Refused,
+    holds,
+    marks_of,
     new_token,
     pack_files,
     pack_outbox,
@@ -70,6 +72,13 @@ class RedisStore:
         found = await self._redis.zrange(wakes, "-inf", until, byscore=True, offset=0, num=limit, withscores=True)
         return [(int(instant), account.decode()) for account, instant in found]
 
+    async def holding(self, partition: int, persons: Iterable[str]) -> list[str]:
+        marks, found = marks_of(persons), []
+        async for account, blob in self._redis.hscan_iter(self._keys[partition].accounts, count=500):
+            if holds(account.decode(), blob, marks):
+                found.append(account.decode())
+        return sorted(set(found))
+
     async def accounts_after(self, partition: int, account: str, limit: int) -> list[str]:
         names = [name.decode() for name in await self._redis.hkeys(self._keys[partition].accounts)]
         return sorted(name for name in names if name > account)[:limit]
@@ -106,6 +115,8 @@ class RedisStore:
         keys = self._keys[commit.partition.number]
         set_, removed = _wakes(commit)
         places = sorted(commit.joined.keys() | commit.left.keys())
+        kept = {account: state for account, state in commit.states.items() if state is not None}
+        forgotten = [account for account in commit.states if account not in kept]
         arguments: list[Any] = [
             commit.token,
             commit.expected,
@@ -114,13 +125,15 @@ class RedisStore:
             pack_partition(commit.partition),
             b"" if commit.files is None else pack_files(commit.files),
             pack_outbox(commit.outbox) if commit.outbox else b"",
-            len(commit.states),
+            len(kept),
+            len(forgotten),
             len(set_) // 2,
             len(removed),
             len(places),
         ]
-        for account, state in commit.states.items():
+        for account, state in kept.items():
             arguments += (account, pack_state(state))
+        arguments += forgotten
         arguments += set_
         arguments += removed
         for place in places:
