@@ -8,8 +8,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -146,13 +147,15 @@ def decode(
     *,
     format: str = "",
     received: str | None = None,
+    sources: Path | None = None,
     list_: Annotated[bool, Parameter(name="--list", negative="", help="Name the formats.")] = False,
 ) -> None:
     """Print what messages of another system say, as canonical records (JSON lines), without Kafka or Redis.
 
     FILE has a message on each line; - is standard input. A message that cannot be used is a line with its number,
     the reason and the detail. RECEIVED is the time for messages that name none; it is now unless given. Who a
-    message is about is printed as the message claims it; in the log there are only hashes of persons.
+    message is about is printed as the message claims it; in the log there are only hashes of persons. SOURCES is the
+    file with field maps and names, the shipped one unless given.
 
     Example: isotherm decode --format posthog events.jsonl --received 2026-03-02T09:00:00Z
     """
@@ -164,9 +167,10 @@ def decode(
         return
     _require_format(format)
     at = instant_or_exit(received) if received else time.time_ns() // 1_000_000
+    decode_any = _adapters(sources).decode_any
     bad = 0
     with _lines(file) as lines:
-        for found in decoding.decode_lines(lines, format, at):
+        for found in decoding.decode_lines(lines, format, at, decode_any):
             bad += isinstance(found, tuple)
             sys.stdout.buffer.write(json.dumps(decoding.plain(found), ensure_ascii=False).encode() + b"\n")
     sys.stdout.flush()
@@ -213,6 +217,57 @@ def topics(*, json_: Json = False) -> None:
         out.print(f"created {', '.join(created)}" if created else "all topics are there")
 
 
+@app.command(name="import")
+def import_(
+    file: Path,
+    *,
+    format: str = "canonical",
+    map: Path | None = None,
+    source: str = "",
+    announce: bool = False,
+    refused: Path | None = None,
+    restart: bool = False,
+    dry_run: bool = False,
+    json_: Json = False,
+) -> None:
+    """Send a file into Kafka, row by row: CSV, or messages of a format as JSON lines; gzip is unpacked.
+
+    MAP says in YAML what the columns of CSV mean; without it their names are guessed, and what was guessed is
+    told. SOURCE is the system that canonical records and rows come from. Imported rows move segments and alert
+    nobody, unless ANNOUNCE is given. Rows that cannot be used go to the file REFUSED. What ended early goes on
+    with the same command, or anew with RESTART.
+
+    Example: isotherm import accounts.csv --dry-run
+    """
+    from streams.importing import Asked, prepare, saved
+    from streams.importing import run as run_import
+    from streams.importing_rows import ImportProblem
+
+    _require_format(format)
+    asked = Asked(file, format, map, source, announce, refused, restart, dry_run)
+    settings = None if dry_run else read_settings()
+    try:
+        job = prepare(asked)
+        _tell_beginning(job, err if json_ else out)
+        with _bytes_bar(file.name, quiet=json_) as told:
+            run(run_import(job, settings, told))
+    except RulesetError as error:
+        for each in shown(error.problems):
+            err.print(each, markup=False)
+        fail("nothing was imported", 2)
+    except ImportProblem as error:
+        fail(str(error), 2)
+    except KeyboardInterrupt:
+        fail(f"stopped after {saved(file):,} rows; the same command goes on from there", 130)
+    if json_:
+        print_json(job.plain())
+    else:
+        for line, why in job.examples:
+            err.print(f"{file}:{line}: {why.reason}: {why.detail}", markup=False)
+        out.print(job.summary(), markup=False)
+    sys.exit(NO if job.progress.refused else 0)
+
+
 @app.command
 def worker(*, role: Literal["router", "fold", "deliver", "all"] | None = None, log_level: str = "INFO") -> None:
     """Run a worker: one process a core; add workers and the partitions spread over them.
@@ -227,6 +282,120 @@ def worker(*, role: Literal["router", "fold", "deliver", "all"] | None = None, l
         work(read_settings(role=role) if role else read_settings(), log_level)
     except (SettingsError, TopicsError) as error:
         fail(str(error), NO)
+
+
+@app.command
+def collect(*, host: str | None = None, port: int | None = None, log_level: str = "INFO") -> None:
+    """Take Segment calls, HubSpot's webhooks and canonical records over HTTP and write them to Kafka.
+
+    HOST and PORT come before ISOTHERM_COLLECTOR_HOST and ISOTHERM_COLLECTOR_PORT. On SIGTERM the requests in
+    flight are answered first.
+
+    Example: ISOTHERM_WRITE_KEYS=website:a-key-of-your-own isotherm collect --port 8088
+    """
+    from streams.collector.run import collect as take_in
+    from streams.preflight import SettingsError
+
+    given = {"collector_host": host, "collector_port": port}
+    settings = read_settings(**{name: value for name, value in given.items() if value is not None})
+    try:
+        take_in(settings, log_level)
+    except SettingsError as error:
+        fail(str(error), NO)
+
+
+letters = App(name="dead-letters", help="What could not be used: look at it, and send it in again.")
+app.command(letters)
+
+
+@letters.command(name="list")
+def list_letters(
+    *, reason: str = "", source: str = "", since: str | None = None, limit: int = 100, json_: Json = False
+) -> None:
+    """List the open dead letters, newest last, and how many there are of each reason.
+
+    REASON, SOURCE (a topic) and SINCE (an instant) leave others out; LIMIT shows only so many, the newest.
+
+    Example: isotherm dead-letters list --reason bad_time --since 2026-03-02T00:00:00Z
+    """
+    from streams.letters import letters_table
+
+    found = _open_letters(reason, source, since)
+    newest = found[-limit:] if limit > 0 else found
+    reasons = dict(Counter(each.said("reason") for each in found).most_common())
+    if json_:
+        print_json({"open": len(found), "reasons": reasons, "letters": [each.plain() for each in newest]})
+        return
+    if newest:
+        out.print(letters_table(newest))
+    for name, count in reasons.items():
+        out.print(f"{count:>9,}  {name}", markup=False)
+    out.print(f"{len(found):,} open" + (f", the newest {len(newest):,} shown" if len(newest) < len(found) else ""))
+
+
+@letters.command
+def show(key: str, *, raw: bool = False, json_: Json = False) -> None:
+    """Show a dead letter: why it is one, its headers and its value. RAW writes the value's bytes and nothing else.
+
+    Example: isotherm dead-letters show crm.updates/3/1042
+    """
+    from streams.letters import find, letter_lines
+
+    found = run(find(read_settings(), key))
+    if found is None:
+        fail(f"no open dead letter {key}", NO)
+    letter, value = found
+    if raw:
+        if sys.stdout.isatty():
+            fail("raw bytes can do things to a terminal; send them to a file: --raw > letter", 2)
+        sys.stdout.buffer.write(value)
+    elif json_:
+        headers = {name: said.decode(errors="backslashreplace") for name, said in letter.own_headers}
+        print_json(letter.plain() | {"headers": headers, "value": value.decode(errors="backslashreplace")})
+    else:
+        for line in letter_lines(letter, value):
+            out.print(line, markup=False)
+
+
+@letters.command(name="replay")
+def replay_letters(
+    *keys: str,
+    reason: str = "",
+    source: str = "",
+    since: str | None = None,
+    all: bool = False,
+    dry_run: bool = False,
+    json_: Json = False,
+) -> None:
+    """Send messages that became dead letters to their topics again, and settle the letters.
+
+    KEYS names the letters, or REASON, SOURCE and SINCE choose them, or ALL means every open one. A message that
+    cannot be used this time either is a dead letter again, under its new place.
+
+    Example: isotherm dead-letters replay --reason unknown_format
+    """
+    from streams.letters import replay as replay_all
+    from streams.letters import with_siblings
+
+    if not (keys or reason or source or since or all):
+        fail("which letters? Name their keys, or --reason, --source, --since, or --all", 2)
+    everyone = _open_letters("", "", None)
+    known = {each.key: each for each in everyone}
+    if unknown := [key for key in keys if key not in known]:
+        fail(f"no open dead letter {', '.join(unknown)}; nothing was replayed", NO)
+    wanted = _wanted(reason, source, since)
+    chosen = [each for each in everyone if wanted(each) and (not keys or each.key in keys)]
+    stuck = [each for each in chosen if each.unreplayable]
+    chosen = with_siblings([each for each in chosen if not each.unreplayable], everyone)
+    for each in stuck:
+        err.print(f"{each.key} is not replayed: {each.unreplayable}", markup=False)
+    count = len(chosen) if dry_run else run(replay_all(read_settings(), chosen)) if chosen else 0
+    if json_:
+        told = {"replayed": count, "keys": [each.key for each in chosen], "not_replayed": [e.key for e in stuck]}
+        print_json(told | {"dry_run": dry_run})
+    else:
+        out.print(f"{count:,} dead letter{'' if count == 1 else 's'} {'would be ' if dry_run else ''}replayed")
+    sys.exit(NO if stuck else 0)
 
 
 @app.command
@@ -400,6 +569,38 @@ def fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _tell_beginning(job: Any, to: Console) -> None:
+    """What was guessed, and that an earlier run goes on."""
+    if job.table and job.table.guessed:
+        to.print("no --map: what the columns mean was guessed, as in this map")
+        to.print("".join(f"  {line}\n" for line in job.table.guessed.as_yaml().splitlines()), markup=False, end="")
+    if job.resumed_at:
+        to.print(f"going on after row {job.resumed_at:,}, where an earlier run ended", markup=False)
+
+
+@contextmanager
+def _bytes_bar(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=err, transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def _wanted(reason: str, source: str, since: str | None) -> Any:
+    from streams.letters import Wanted
+
+    return Wanted(reason, source, instant_or_exit(since) if since else 0)
+
+
+def _open_letters(reason: str, source: str, since: str | None) -> Any:
+    from streams.letters import open_letters
+
+    wanted = _wanted(reason, source, since)
+    return [each for each in run(open_letters(read_settings())) if wanted(each)]
+
+
 def _require_format(name: str) -> None:
     from rules.errors import did_you_mean
     from streams.adapters import ADAPTERS
@@ -408,6 +609,22 @@ def _require_format(name: str) -> None:
         fail(f"which format? Name it with --format; known: {', '.join(ADAPTERS)}", 2)
     if name not in ADAPTERS:
         fail(f"there is no format {name!r} ({did_you_mean(name, ADAPTERS)})", 2)
+
+
+def _adapters(path: Path | None) -> Any:
+    """As the sources file at `path` wants them; the shipped ones without it."""
+    from streams.adapters import SHIPPED as SHIPPED_ADAPTERS
+    from streams.adapters import Adapters
+    from streams.sources import read
+
+    if path is None:
+        return SHIPPED_ADAPTERS
+    try:
+        return Adapters.of(read(path))
+    except RulesetError as error:
+        for each in shown(error.problems):
+            err.print(each, markup=False)
+        fail(f"{len(error.problems)} problem(s); nothing was decoded", NO)
 
 
 def _lines(file: str) -> AbstractContextManager[Iterable[bytes]]:

@@ -12,8 +12,9 @@ one script on one node. Tags are chosen so that the slots of partitions are even
 | ns:{tag}:tally:DAY | hash | DIM/SEG/WHAT → how many, that UTC day (see rules.tally) | fold |
 | ns:{tag}:outbox | stream | committed, not yet published; id: log offset | fold adds, publisher trims |
 | ns:{tag}:ruleset | string | the ruleset in force, JSON of its files | fold |
-| ns:src:{topic/p} | hash | token, next, batch: the router's position and routed batch | router |
-| ns:link:KEY | string | identity link: account, or account and person | router |
+| ns:{ids}:src:TOPIC/P | hash | token, next, batch, last, incarnation, paused: where the router is | router |
+| ns:{ids}:links:N | hash | identity links, packed: eight bytes of a digest → account and person | router |
+| ns:{ids}:conflicts | hash | domain → who has it, and who claims it too | router |
 | ns:partitions | string | how many partitions this state was made for | worker |
 | ns:alerted:ID | string, expires | a change that was alerted | alert agent |
 """
@@ -75,15 +76,20 @@ class PartitionKeys:
 
 
 def source(topic: str, partition: int, namespace: str = NAMESPACE) -> str:
-    return f"{namespace}:src:{{{topic}/{partition}}}"
+    return f"{namespace}:{{ids}}:src:{topic}/{partition}"
 
 
 def partitions(namespace: str = NAMESPACE) -> str:
     return f"{namespace}:partitions"
 
 
-def link(key: str, namespace: str = NAMESPACE) -> str:
-    return f"{namespace}:link:{key}"
+def links(namespace: str = NAMESPACE) -> str:
+    """What the packed hashes of links are called, but for their number."""
+    return f"{namespace}:{{ids}}:links:"
+
+
+def conflicts(namespace: str = NAMESPACE) -> str:
+    return f"{namespace}:{{ids}}:conflicts"
 
 
 def alerted(change_id: str, namespace: str = NAMESPACE) -> str:

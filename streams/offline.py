@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import msgspec
 
 from rules.changes import cloud_event
-from rules.records import Record
+from rules.records import Erase, Record
 from rules.replay import Replay
 from rules.ruleset import Ruleset
 from streams.adapters import canonical
 from streams.adapters.base import Rejected
 from streams.adapters.times import instant_or_none
-from streams.identity import Resolved, Resolver
+from streams.identity import Resolver, Unattributed
+from streams.routing import joined
 from streams.routing import records as records_of
 
 SOURCE = "replay"
@@ -41,12 +42,17 @@ def read(lines: Iterable[bytes]) -> Iterator[Record | Line]:
                 yield Line(number, part)
                 continue
             log_time = max(log_time, _received(line) or part.at)
+            if part.kind == "erase":
+                yield Erase(received=log_time, persons=resolver.persons(part.claims, links))
+                continue
             found = resolver.resolve(part, links)
-            links.update(found.learned)
-            if isinstance(found, Resolved):
-                yield from records_of(part, found, SOURCE, log_time)
-            else:
+            if isinstance(found, Unattributed):
                 yield Line(number, Rejected(found.reason, "the record names no account"))
+                continue
+            links.update(found.learned)
+            source = part.source or SOURCE
+            yield from joined(part, found, source, log_time)
+            yield from records_of(part, found, source, log_time)
 
 
 class _Stamp(msgspec.Struct, gc=False):

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from rules.fold import Partition
+from rules.records import is_visitor
 from rules.ruleset import NO_RULES, Ruleset
 from rules.state import UNCLASSIFIED, AccountState
-from streams import keys
+from streams.identity import STEPS, account_of
 from streams.keys import PartitionKeys
 from streams.pipeline import compiled
 from streams.producer import partition_of
 from streams.settings import Settings
 from streams.store.base import unpack_files, unpack_partition, unpack_state
+from streams.store.sources import SourceStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,13 @@ class Reader:
         ]
 
     async def account(self, account: str) -> Found | None:
-        """The account with this id, or the one that a web domain is linked to."""
-        return await self._by_id(account) or await self._by_id(await self._linked(f"domain:{account}"))
+        """The account with this id, or that a web domain is linked to; of one that was merged, the other."""
+        found = await self._by_id(account) or await self._by_id(await self._linked(f"domain:{account}"))
+        for _ in range(STEPS):
+            if found is None or not found.state.merged_into:
+                break
+            found = await self._by_id(found.state.merged_into)
+        return found
 
     async def accounts(self, accounts: Iterable[str]) -> list[Found]:
         found = [await self._by_id(account) for account in accounts]
@@ -95,9 +102,11 @@ class Reader:
         return found
 
     async def states(self, partition: int) -> AsyncIterator[tuple[str, AccountState]]:
-        """Every account of a partition, in no order, a slice at a time."""
+        """Every account of a partition, in no order, a slice at a time; no visitors, and none that was merged."""
         async for account, blob in self._redis.hscan_iter(self._keys[partition].accounts, count=500):
-            yield account.decode(), unpack_state(blob)
+            state = unpack_state(blob)
+            if not state.merged_into and not is_visitor(account.decode()):
+                yield account.decode(), state
 
     async def _by_id(self, account: str | None) -> Found | None:
         if account is None:
@@ -114,5 +123,5 @@ class Reader:
         return Found(account, unpack_state(blob), await self.ruleset(partition), position.log_time)
 
     async def _linked(self, key: str) -> str | None:
-        link = await self._redis.get(keys.link(key, self._settings.namespace))
-        return link.decode().rpartition("|")[0] or None if link else None
+        found = await SourceStore(self._redis, self._settings.namespace).links([key])
+        return account_of(found.get(key, "")) or None

@@ -14,11 +14,24 @@ from typing import Protocol, assert_never
 
 import msgspec
 
-from rules.records import AccountRecord, Activity, Contact, Delete, Facts, Restore, encode_record
+from rules.records import (
+    AccountRecord,
+    Activity,
+    Contact,
+    Delete,
+    Erase,
+    Facts,
+    Merge,
+    Restore,
+    Same,
+    Stale,
+    encode_record,
+)
 from streams.adapters import decode_any
-from streams.adapters.base import Observation, Rejected
-from streams.identity import Resolved, Resolver, Unattributed
+from streams.adapters.base import Claims, Observation, Rejected
+from streams.identity import Conflict, Nobody, Resolved, Resolver, Unattributed
 from streams.store.base import Outbound
+from streams.store.sources import link_id
 from streams.topics import ACCOUNT_LOG, CRM_UPDATES, DEAD_LETTERS, LINKS, WEB_ACTIVITY
 
 FORMATS = {CRM_UPDATES: "salesforce", WEB_ACTIVITY: "segment"}
@@ -46,7 +59,21 @@ class Routed:
 
     outbound: list[Outbound] = field(default_factory=list)
     learned: dict[str, str] = field(default_factory=dict)
+    conflicts: list[Conflict] = field(default_factory=list)
+    erased: list[Erased] = field(default_factory=list)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)  # (what, reason)
+    rejected: list[bool] = field(default_factory=list)  # for each message, whether nothing in it could be used
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """Somebody who asks to be forgotten, as the record that says so to every partition of the log.
+
+    `said` is what the message claims: what dead letters may have of them in clear.
+    """
+
+    record: Erase
+    said: Claims
 
 
 def take_apart(source: str, messages: Iterable[SourceMessage], received: int) -> list[Seen]:
@@ -66,55 +93,92 @@ def _header(message: SourceMessage, name: str) -> str:
 
 
 def link_keys(seen: Iterable[Seen], resolver: Resolver) -> set[str]:
-    """The links that must be loaded before `route`."""
+    """The links that must be loaded before `route`, `further_keys` of what they lead to aside."""
     return {
         key
         for each in seen
         for part in each.parts
         if not isinstance(part, Rejected)
-        for key in resolver.link_keys(part.claims)
+        for key in resolver.link_keys(part)
     }
 
 
-def route(
-    source: str, seen: Iterable[Seen], links: Mapping[str, str], resolver: Resolver, received: int
-) -> Routed:
-    """Finds the account of everything in `seen`, in order; what is learned on the way counts at once."""
-    routed = Routed()
-    known = dict(links)
+def route(topic: str, seen: Iterable[Seen], links: Mapping[str, str], resolver: Resolver, received: int) -> Routed:
+    """Finds the account of everything in `seen`, in order; what is learned on the way counts at once.
+
+    `topic` is that of the messages, with a number behind it if it has been made anew (`crm.updates@1`).
+    """
+    work = _Routing(dict(links), resolver, received)
     for each in seen:
-        message, index, refused = each.message, 0, 0
-        place = f"{source}/{message.partition}"
-        for part in told_by_headers(message, each.parts):
+        work.message(f"{topic}/{each.message.partition}", each)
+    routed = work.routed
+    routed.outbound += [Outbound(LINKS, link_id(key), link.encode()) for key, link in routed.learned.items()]
+    return routed
+
+
+@dataclass(slots=True)
+class _Routing:
+    links: dict[str, str]
+    resolver: Resolver
+    received: int
+    routed: Routed = field(default_factory=Routed)
+
+    def message(self, place: str, seen: Seen) -> None:
+        message, routed = seen.message, self.routed
+        index = refused = 0
+        for part in told_by_headers(message, seen.parts, f"{place}/{message.offset}"):
             if isinstance(part, Rejected):
                 routed.outbound.append(letter(place, message, part, refused))
                 routed.counts["rejected", part.reason] += 1
                 refused += 1
                 continue
-            found = resolver.resolve(part, known)
-            if found.learned:
-                known.update(found.learned)
-                routed.learned.update(found.learned)
-            if isinstance(found, Unattributed):
-                routed.counts["unattributed", found.reason] += 1
-                continue
-            for record in records(part, found, part.source or each.format, received):
+            for record in self.observation(part, part.source or seen.format):
                 # The fold knows a redelivered record by where it came from: each has a place of its own.
                 record.via = (place, message.offset, index)
                 index += 1
-                routed.outbound.append(Outbound(ACCOUNT_LOG, record.account, encode_record(record)))
-            routed.counts["routed", ""] += 1
-    routed.outbound += [Outbound(LINKS, key, link.encode()) for key, link in routed.learned.items()]
-    return routed
+                if isinstance(record, Erase):
+                    routed.erased.append(Erased(record, part.claims))
+                else:
+                    routed.outbound.append(Outbound(ACCOUNT_LOG, record.account, encode_record(record)))
+        routed.rejected.append(refused > 0 and refused == len(seen.parts))
+
+    def observation(self, part: Observation, source: str) -> list[AccountRecord | Erase]:
+        counts = self.routed.counts
+        if part.kind == "erase":
+            return self._erase(part, source)
+        found = self.resolver.resolve(part, self.links)
+        if isinstance(found, Unattributed):
+            counts["unattributed", found.reason] += 1
+            return []
+        if found.learned:
+            self.links.update(found.learned)
+            self.routed.learned.update(found.learned)
+        if found.conflict is not None:
+            self.routed.conflicts.append(found.conflict)
+            counts["conflict", "domain"] += 1
+        counts[("unattributed", found.parked) if found.parked else ("routed", "")] += 1
+        return [*joined(part, found, source, self.received), *records(part, found, source, self.received)]
+
+    def _erase(self, part: Observation, source: str) -> list[AccountRecord | Erase]:
+        persons = self.resolver.persons(part.claims, self.links)
+        if not persons:
+            self.routed.counts["unattributed", Nobody.NO_IDENTITY] += 1
+            return []
+        self.routed.counts["erased", ""] += 1
+        return [Erase(received=self.received, persons=persons, id=part.id, source=source)]
 
 
-def told_by_headers(message: SourceMessage, parts: list[Observation | Rejected]) -> list[Observation | Rejected]:
+def told_by_headers(
+    message: SourceMessage, parts: list[Observation | Rejected], position: str
+) -> list[Observation | Rejected]:
     """What a message's headers say of all that is in it: that it is an import, or a dead letter once more.
 
-    Letters are replayed at least once. An event without an id of its own gets one made of the letter's key, so
-    that it counts once all the same.
+    Letters are replayed at least once, and with what had been usable the first time. So where a part of a message
+    is rejected, the others that have no id get one made of the message's position, the same when it comes again.
     """
-    imported, letter = _header(message, "origin") == "import", _header(message, "replay-of")
+    imported, letter = _header(message, "origin") == "import", _header(message, "replay-of").partition("#")[0]
+    if not letter and len(parts) > 1 and any(isinstance(part, Rejected) for part in parts):
+        letter = position
     if not imported and not letter:
         return parts
     told: list[Observation | Rejected] = []
@@ -125,6 +189,20 @@ def told_by_headers(message: SourceMessage, parts: list[Observation | Rejected])
             origin = "import" if imported else part.origin
             id = part.id or (f"{letter}#{i}" if letter else "")
             told.append(msgspec.structs.replace(part, origin=origin, id=id))
+    return told
+
+
+def joined(part: Observation, found: Resolved, source: str, received: int) -> list[AccountRecord]:
+    """What the message taught about who is who: accounts that are one, and people."""
+    told: list[AccountRecord] = []
+    for each in found.merged:
+        merge = Merge(account=each.account, into=each.into, at=part.at, received=received)
+        merge.by_crm, merge.person, merge.source, merge.origin = each.by_crm, each.person, source, part.origin
+        told.append(merge)
+    for one in found.same:
+        same = Same(account=one.account, person=one.person, same_as=one.same_as, at=part.at, received=received)
+        same.source, same.origin = source, part.origin
+        told.append(same)
     return told
 
 
@@ -146,7 +224,9 @@ def records(part: Observation, found: Resolved, source: str, received: int) -> l
             return [Delete(account=account, at=at, received=received, id=id, source=source, origin=origin)]
         case "restore":
             return [Restore(account=account, at=at, received=received, id=id, source=source, origin=origin)]
-        case "link" | "merge" | "erase" | "stale":
+        case "stale":
+            return [Stale(account=account, at=at, received=received, id=id, source=source, origin=origin)]
+        case "link" | "merge" | "erase":
             return []
         case _:
             assert_never(part.kind)

@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     alert_url: str = Field(
         default="", description="Slack-shaped webhook for accounts that turn hot; empty: no alerts"
     )
+    sources: str = Field(
+        default="", description="the sources file that the router reads at start; empty: the shipped one"
+    )
     topic_prefix: str = Field(default="", description="put before every topic and group name")
     namespace: str = Field(default="isotherm", description="put before every Redis key")
     batch: int = Field(default=2_000, ge=1, le=10_000, description="records a batch at most")
@@ -36,10 +39,30 @@ class Settings(BaseSettings):
     session_timeout_ms: int = Field(
         default=10_000, ge=1_000, description="after this silence a worker's partitions move"
     )
+    poison_limit: bool = Field(
+        default=True, description="pause a source partition of which too much cannot be used"
+    )
     idempotence: bool = Field(
         default=True, description="idempotent producing; the embedded broker does not know it"
     )
     role: str = Field(default="all", description="router, fold, deliver or all")
+    collector_host: str = Field(default="127.0.0.1", description="the address on which the collector listens")
+    collector_port: int = Field(default=8088, ge=0, le=65_535, description="its port; 0: any that is free")
+    collector_url: str = Field(
+        default="", description="the collector's URL as HubSpot sees it; empty: that of the request"
+    )
+    collector_origins: str = Field(
+        default="*", description="web origins whose pages may post calls, https://a,https://b; *: all; empty: none"
+    )
+    write_keys: SecretStr = Field(
+        default=SecretStr(""), description="name:key,name:key for Segment calls, or a file of them: /path"
+    )
+    record_keys: SecretStr = Field(
+        default=SecretStr(""), description="name:key,name:key for canonical records, or a file of them: /path"
+    )
+    hubspot_client_secret: SecretStr = Field(
+        default=SecretStr(""), description="the HubSpot app's client secret, with which it signs"
+    )
 
     @cached_property
     def topics(self) -> Topics:

@@ -22,12 +22,16 @@ from rules.state import NEVER, AccountState
 
 
 class Outbound(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A message to be published. `topic` is a role (see `topics`), `value` None a tombstone."""
+    """A message to be published. `topic` is a role (see `topics`), `value` None a tombstone.
+
+    `partition` is given where the key does not decide it.
+    """
 
     topic: str
     key: str
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+    partition: int | None = None
 
 
 class Entry(NamedTuple):
