@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 0
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format test-kafka mutate bench lock clean
+.PHONY: help install demo test check format test-kafka mutate fuzz bench lock clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ check: install ## exactly what CI runs: format, lint, types, tests
 
 mutate: install ## break rules/ one operator at a time and see that a test notices, 10 minutes
 	@$(BIN)/python tests/mutate/run.py $(ARGS)
+
+fuzz: install ## send a million damaged messages through every adapter (make fuzz SEED=7: those again), 5 minutes
+	@ISOTHERM_FUZZ=1000000 ISOTHERM_FUZZ_SEED=$(or $(SEED),$(shell date +%s)) $(BIN)/python -m pytest -s tests/adapters/test_fuzz.py
 
 format: install ## format and fix what can be fixed
 	@$(BIN)/ruff format .

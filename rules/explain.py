@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from rules.changes import instant_or_none, iso, readable, since
+from rules.facts import UNDECLARED, FactRule, conflicting
 from rules.reasons import display_name, explain
 from rules.records import is_provisional
 from rules.ruleset import Dimension, Ruleset
-from rules.state import GONE, AccountState, standing_in
+from rules.state import GONE, NEVER, AccountState, Fact, standing_in
 
 
 def explanation(account: str, state: AccountState, ruleset: Ruleset, now: int) -> dict[str, Any]:
-    """Facts, contacts, and for each dimension the answer, since when, until when, and why, as of `now`."""
+    """Facts, contacts, and for each dimension the answer, since when, until when, and why, as of `now`.
+
+    `also` are accounts that were merged into this one, `read_again` the sources that could not say what changed.
+    """
     return {
         "account": account,
         "name": display_name(state),
@@ -25,11 +29,23 @@ def explanation(account: str, state: AccountState, ruleset: Ruleset, now: int) -
             for dimension in (ruleset.dimensions if state.ruleset and not state.deleted else ())
         },
         "facts": {
-            name: {"value": fact.value, "at": iso(fact.at), "source": fact.source}
+            name: _fact(fact, ruleset.facts.get(name, UNDECLARED), now)
             for name, fact in sorted(state.facts.items())
         },
+        "also": list(state.also),
+        "read_again": {source: iso(since) for source, since in sorted(state.stale.items())},
         "contacts": sum(1 for contact in state.contacts.values() if GONE not in contact),
     }
+
+
+def _fact(fact: Fact, rule: FactRule, now: int) -> dict[str, Any]:
+    """The value that counts, whether it is older than it should be, and what sources of other rank say instead."""
+    told: dict[str, Any] = {"value": fact.value, "at": iso(fact.at), "source": fact.source}
+    if rule.refresh < NEVER and now - fact.at > rule.refresh:
+        told["stale"] = True
+    if conflicting(fact, rule):
+        told["others"] = [{"value": each.value, "at": iso(each.at), "source": each.source} for each in fact.others]
+    return told
 
 
 def _dimension(ruleset: Ruleset, dimension: Dimension, state: AccountState, now: int) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class Quality:
     accounts: int = 0
     facts: dict[str, FactQuality] = field(default_factory=dict)
     unclassified: dict[str, int] = field(default_factory=dict)  # by dimension: accounts that could not be placed
+    read_again: dict[str, int] = field(default_factory=dict)  # by source that could not say what changed: accounts
 
     def survey(self, state: AccountState, ruleset: Ruleset, now: int) -> None:
         """Counts one more account as of `now`. Deleted accounts do not count."""
@@ -49,6 +50,8 @@ class Quality:
         self.accounts += 1
         for name in ruleset.facts:
             self._fact(self.facts.setdefault(name, FactQuality()), name, state, ruleset, now)
+        for source in state.stale:
+            self.read_again[source] = self.read_again.get(source, 0) + 1
         for name, standing in state.standings.items():
             if standing.answer == (UNCLASSIFIED,):
                 self.unclassified[name] = self.unclassified.get(name, 0) + 1
@@ -75,6 +78,7 @@ class Quality:
             "accounts": self.accounts,
             "facts": {name: self.facts[name].plain() for name in sorted(self.facts)},
             "unclassified": dict(sorted(self.unclassified.items())),
+            "read_again": dict(sorted(self.read_again.items())),
         }
 
 

@@ -450,6 +450,72 @@ def report(
 
 
 @app.command
+def erase(
+    *,
+    email: str = "",
+    user: str = "",
+    anonymous: str = "",
+    contact: str = "",
+    wait: float = 60.0,
+    json_: Json = False,
+) -> None:
+    """Forget a person: in accounts, links and dead letters. Waits up to WAIT seconds until workers have done it.
+
+    Name the person by any of: EMAIL; USER, their id in the product; ANONYMOUS, a device; CONTACT, the record of a
+    CRM such as salesforce:0035f00002abcdeAAA. What is known to be the same person goes too. Raw messages in the
+    source topics stay until the retention of those topics ends.
+
+    Example: isotherm erase --email ann@example.com
+    """
+    from rich.progress import Progress
+
+    from streams.adapters.base import Claims
+    from streams.erasing import erase as forget
+
+    claims = Claims(email=email or None, user=user or None, anonymous=anonymous or None, contact=contact or None)
+    if claims == Claims():
+        fail("whom? Name --email, --user, --anonymous or --contact", 2)
+    settings = read_settings()
+    if not settings.person_key.get_secret_value():
+        fail("ISOTHERM_PERSON_KEY is not set: without the router's secret nobody is found", 2)
+    with Progress(console=err, transient=True, disable=json_ or not sys.stderr.isatty()) as bar:
+        task = bar.add_task("forgetting", total=settings.partitions)
+        told = run(forget(claims, settings, wait, lambda done, of: bar.update(task, completed=done)))
+    if json_:
+        print_json({"persons": told.persons, "letters": told.letters, "done": told.done})
+    else:
+        out.print(f"known as {len(told.persons)} person(s); {told.letters} dead letter(s) settled")
+    if not told.done:
+        fail("asked for; not all partitions have done it yet (do workers run?)", NO)
+
+
+@app.command
+def resume(source: str) -> None:
+    """Let a source partition go on that was paused because too much of it could not be used.
+
+    Example: isotherm resume crm.updates/3
+    """
+    from streams.store.redis import connect
+    from streams.store.sources import SourceStore
+
+    topic, _, partition = source.rpartition("/")
+    if not topic or not partition.isdecimal():
+        fail(f"{source!r} is no source partition; write one like crm.updates/3", 2)
+    settings = read_settings()
+
+    async def let_go() -> bool:
+        redis = connect(settings.redis)
+        try:
+            return await SourceStore(redis, settings.namespace).resume(settings.topics(topic), int(partition))
+        finally:
+            await redis.aclose()
+
+    if not run(let_go()):
+        fail(f"{source} was not paused", NO)
+    out.print(f"{source} goes on")
+
+
+@app.command
 def tail(*, json_: Json = False, since: Literal["now", "beginning"] = "now", limit: int = 0) -> None:
     """Follow changes as they are published. Stops after LIMIT changes if that is given, else on Ctrl-C.
 

@@ -18,6 +18,7 @@ from streams.clock import RedisClock
 from streams.reading import Reader
 from streams.settings import Settings
 from streams.store.redis import connect
+from streams.store.sources import SourceStore
 
 Tallied = Counter[tuple[str, str, str]]  # (dimension, segment, what), over all days asked for
 
@@ -40,12 +41,14 @@ async def report(
             async for _, state in reader.states(partition):
                 quality.survey(state, ruleset, now)
             progress(partition + 1, settings.partitions)
+        conflicts = await SourceStore(redis, settings.namespace).conflicts()
     finally:
         await redis.aclose()
     return {
         "as_of": iso(now),
         "days": days,
         "quality": quality.plain(),
+        "claimed_twice": conflicts,
         "dimensions": _dimensions(sizes, by_day),
         "by_day": _by_day(by_day),
     }

@@ -203,7 +203,7 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             links,
             routed.learned,
             forgotten,
-            {each.key: f"{each.holder} {each.claimant}" for each in routed.conflicts},
+            {each.key: f"{each.holder}\t{each.claimant}" for each in routed.conflicts},
         )
         return routed, batch
 

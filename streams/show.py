@@ -71,7 +71,17 @@ def explanation_tree(told: dict[str, Any]) -> Tree:
     facts = tree.add(Text(f"facts ({told['contacts']} contacts)", style="bold"))
     for name, fact in told["facts"].items():
         line = Text(f"{name}: {fact['value']}") + Text(f"  {fact['source']}, {short(fact['at'])}", style="dim")
-        facts.add(line)
+        if fact.get("stale"):
+            line += Text("  stale", style="yellow")
+        leaf = facts.add(line)
+        for other in fact.get("others", ()):
+            says = f"{other['source']} says {other['value']}, {short(other['at'])}"
+            leaf.add(Text(says, style="yellow"))
+    if told["also"]:
+        tree.add(Text(f"was also {', '.join(told['also'])}", style="dim"))
+    for source, since in told["read_again"].items():
+        text = f"{source} could not say what changed on {short(since)}: to be read again"
+        tree.add(Text(text, style="yellow"))
     return tree
 
 
@@ -113,6 +123,13 @@ def report_tables(told: dict[str, Any]) -> Iterator[Table]:
             name, f"{fact['known']:,}", _percent(fact["share_known"]), *flaws, "" if mean is None else str(mean)
         )
     yield facts
+    if told["claimed_twice"]:
+        table = _table("Domains that more than one account claims", "domain", ())
+        table.add_column("whose it is")
+        table.add_column("who claims it too")
+        for domain, claims in told["claimed_twice"].items():
+            table.add_row(domain.removeprefix("domain:"), *claims.split("\t", 1))
+        yield table
     for name, dimension in told["dimensions"].items():
         moved = f"{dimension['entered']:,} entered, {dimension['left']:,} left in {told['days']} days"
         volatility = dimension["volatility"]

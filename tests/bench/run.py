@@ -8,6 +8,7 @@
     load                 loading the shipped rules, and refusing hostile ones
     rules                an event under 1,000 rules against one under 50
     size                 an account under the whole library, after 50 activities and after 100,000
+    collect              the HTTP collector: requests and events a second, acknowledged by Kafka
 
 Contestants take turns, round after round, so that a machine that drifts drifts for all; a first, short run of each
 finds out how many events keep it busy for ten seconds, and its outputs are compared with a reference. CPU seconds
@@ -36,6 +37,7 @@ from statistics import median
 from typing import Any
 
 import checking
+import collecting
 import live
 import loading
 import scaling
@@ -55,7 +57,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 RESULTS = ROOT / ".isotherm" / "bench.json"
-SECTIONS = ("fold", "router", "both", "memory", "ladder", "latency", "exit", "load", "rules", "size")
+SECTIONS = ("fold", "router", "both", "memory", "ladder", "latency", "exit", "load", "rules", "size", "collect")
 RUN_WITHIN = 300.0  # seconds for one contestant's run
 MOST = 1_500_000  # events in a topic
 AT_LEAST = 300_000  # records under the shipped rules: 30 an account, so that first looks do not outweigh the rest
@@ -439,6 +441,15 @@ def lateness_table(bench: Bench, which: list[str]) -> Table:
 RATE_OF_CHANGES = live.RATE // live.FRESH
 
 
+# -- the HTTP collector
+
+
+def collector(bench: Bench) -> None:
+    found, produces, wrong = collecting.measure(bench.directory, bench.seconds)
+    bench.check("the collector's messages", wrong)
+    bench.tables.append(collecting.table(found, produces))
+
+
 # -- all together
 
 
@@ -476,6 +487,8 @@ def sections(chosen: tuple[str, ...]) -> Iterator[Callable[[Bench], None]]:
         yield lambda bench: bench.tables.append(scaling.table(scaling.measure(2 if bench.quick else 5)))
     if "size" in chosen:
         yield lambda bench: bench.tables.append(size.table(asyncio.run(size.measure())))
+    if "collect" in chosen:
+        yield collector
 
 
 def report(bench: Bench, console: Console, markdown: bool, seconds: float) -> None:
