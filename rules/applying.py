@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TypeAlias, assert_never
 
 from rules.announcing import announce_state
-from rules.comparing import CONTACTS
+from rules.comparing import CONTACTS, report_of
 from rules.facts import UNDECLARED, FactRule, coerce, merged
 from rules.measures import Decision
 from rules.records import Activity, Contact, Delete, Facts, FactValue, Restore, Stale
@@ -101,7 +101,7 @@ def _apply_facts(work: Work, record: Facts) -> tuple[int, ...]:
     work.state.facts = current
     if record.source in work.state.stale and record.origin == "import":
         work.state.stale = {source: at for source, at in work.state.stale.items() if source != record.source}
-    return _dimensions(ruleset, [f"fact:{name}" for name in changed])
+    return _dimensions(ruleset, changed)
 
 
 def _apply_contact(work: Work, record: Contact) -> tuple[int, ...]:
@@ -135,7 +135,7 @@ def _instants(fact: Fact) -> Iterator[int]:
 def _merge(
     work: Work, current: dict[str, Fact], record: Facts | Contact, rules: Mapping[str, FactRule]
 ) -> list[str]:
-    """Takes the record's values into `current`; the names whose value is another one now."""
+    """Takes the record's values into `current`; what conditions read of it that is another one now."""
     at = min(record.at, work.log_time)
     changed = []
     reported: list[tuple[str, FactValue]] = [*record.set.items(), *((name, None) for name in record.clear)]
@@ -154,7 +154,9 @@ def _merge(
             continue
         current[name] = fact
         if (known.value if known is not None else None) != fact.value:
-            changed.append(name)
+            changed.append(f"fact:{name}")
+        if known is None or known.at != fact.at:
+            changed.append(report_of(name))
     return changed
 
 

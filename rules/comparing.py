@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from rules import calendars, operators
 from rules.conditions import FALSE, NOT, OF_VERDICT, TRUE, UNKNOWN, WORD, Condition, Told, at_least, with_until
+from rules.durations import in_words
 from rules.measures import Decision, Verdict
 from rules.operators import Interval
 from rules.state import GONE, NEVER, AccountState, Fact
@@ -68,6 +69,38 @@ def compare_fact(
         return with_until(told | _provenance(reader.name, value, behind, zone), until)
 
     return Condition(decide, tell, reader.reads)
+
+
+def stale(name: str, refresh: int) -> Condition:
+    """What was last reported is older than the fact's refresh interval, in ms."""
+
+    def decide(state: AccountState, now: int) -> Decision:
+        fact = state.facts.get(name)
+        if fact is None or fact.value is None:
+            return UNKNOWN
+        if now - fact.at > refresh:
+            return TRUE
+        return False, fact.at + refresh + 1
+
+    def tell(state: AccountState, now: int) -> Told:
+        fact = state.facts.get(name)
+        verdict, until = decide(state, now)
+        told: Told = {
+            "says": f"{name} is older than {in_words(refresh)}"
+            + ("" if verdict is not None else ": it is not known"),
+            "verdict": WORD[verdict],
+            "fact": name,
+        }
+        if fact is not None and fact.value is not None:
+            told |= {"value": fact.value, "source": fact.source, "at": fact.at}
+        return with_until(told, until)
+
+    return Condition(decide, tell, frozenset({report_of(name)}))
+
+
+def report_of(name: str) -> str:
+    """Among what a condition reads: when a fact was last reported, the same value or another."""
+    return f"reported:{name}"
 
 
 def _provenance(name: str, value: Any, behind: tuple[str, Fact] | None, zone: str | None) -> Told:

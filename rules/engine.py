@@ -24,28 +24,45 @@ from rules.announcing import announce, announce_removed, announce_state
 from rules.applying import apply, is_new
 from rules.durations import DAY
 from rules.facts import UNDECLARED, FactRule
-from rules.records import AccountRecord, Activity, Delete, Merge, Restore, Same, Stale, Transfer, is_visitor
-from rules.ruleset import InForce
-from rules.state import NEVER, AccountState, Fact, copy, pack
+from rules.records import (
+    AccountRecord,
+    Activity,
+    Delete,
+    Merge,
+    Restate,
+    Restore,
+    Same,
+    Stale,
+    Transfer,
+    is_visitor,
+)
+from rules.ruleset import InForce, Ruleset
+from rules.state import NEVER, WAS, AccountState, Fact, copy, pack, unpack
 from rules.work import Cause, Outcome, Step, Work
 
 VISITORS_KEPT_DAYS = 30
-HOPS = 8  # an account passed on so often goes in a circle
+HOPS = 32  # what was passed on so often goes in a circle
 
 
 def step(state: AccountState | None, record: AccountRecord, log_time: int, rules: InForce) -> Step:
     """The account after `record`, and the changes this made, in order."""
+    if isinstance(record, Restate):
+        return _restate(state, record, log_time, rules)
     visitor = is_visitor(record.account)
-    if state is None and isinstance(record, Same | Stale):
+    if state is None and (isinstance(record, Same | Stale) or _into_itself(record)):
         return Step(None)  # says nothing of an account that nobody has heard of
+    if state is None and isinstance(record, Merge):
+        return Step(_redirect(record, record.offset, log_time))
     if state is None or (visitor and state.wake <= log_time):
         state = AccountState(born=record.offset)
     elif state.merged_into:
-        if record.hops < HOPS:
-            return _pass_on(state, record, log_time)
+        # A circle ends at the same account for all that goes round, whatever is on its way.
+        if record.hops < HOPS or state.merged_into < record.account:
+            return _pass_on(state, joining.known(record, state, rules.ruleset), log_time)
         state = AccountState(born=record.offset)  # redirects in a circle: here it ends
     else:
         state = copy(state)
+    state.touched = record.offset
     work = Work(state, rules, log_time, record.account, record.origin)
     _catch_up(work, log_time)
     if visitor:
@@ -94,7 +111,9 @@ def erase(account: str, state: AccountState, persons: Iterable[str], log_time: i
     """The account without these people. A visitor who is one of them, or turned out to be, is gone altogether."""
     gone = list(persons)
     if is_visitor(account) and (
-        any(each in account for each in gone) or not state.contacts.keys().isdisjoint(gone)
+        state.wake <= log_time  # overdue: the next tick would have forgotten it
+        or any(each in account for each in gone)
+        or not state.contacts.keys().isdisjoint(gone)
     ):
         return Step(None)
     if state.merged_into:
@@ -112,33 +131,45 @@ def erase(account: str, state: AccountState, persons: Iterable[str], log_time: i
 def _give_away(work: Work, record: Merge) -> Step:
     """The account is another one: its state goes there, it leaves every segment, and a redirect stays."""
     state, ruleset = work.state, work.rules.ruleset
-    if record.into == record.account:
+    if _into_itself(record):
         return work.done()
     if record.person is not None:
         joining.rename(state, *record.person, ruleset)
     told = bool(state.ruleset) and not is_visitor(record.account) and not state.deleted
     state.standings, state.wake = {}, NEVER
-    if state.facts or state.contacts or state.measures or state.seen or state.deleted:
-        sent = Transfer(
-            account=record.into,
-            merged=record.account,
-            at=work.log_time,
-            received=work.log_time,
-            ruleset=state.ruleset,
-            state=pack(state),
-            by_crm=record.by_crm,
-            origin=record.origin,
-            hops=record.hops,
-        )
-        work.sent.append(sent)
-    # Who the visitor turned out to be is noted, so that it goes when they ask to be forgotten.
-    known: dict[str, dict[str, Fact]] = {record.person[1]: {}} if record.person is not None else {}
-    work.state = AccountState(born=state.born, merged_into=record.into, contacts=known)
-    if is_visitor(record.account):
-        work.state.wake = _forgotten_at(work.log_time)
-    elif told:
+    # Sent even if nothing is kept: under other rules something might have been, and is missing.
+    sent = Transfer(
+        account=record.into,
+        merged=record.account,
+        at=work.log_time,
+        received=work.log_time,
+        ruleset=state.ruleset,
+        state=pack(state),
+        by_crm=record.by_crm,
+        origin=record.origin,
+        hops=record.hops,
+    )
+    work.sent.append(sent)
+    work.state = _redirect(record, state.born, work.log_time)
+    if told:
         announce_state(work, work.log_time, Cause.MERGE if record.by_crm else Cause.IDENTITY)
     return work.done()
+
+
+def _into_itself(record: AccountRecord) -> bool:
+    return isinstance(record, Merge) and record.into == record.account
+
+
+def _redirect(record: Merge, born: int, log_time: int) -> AccountState:
+    """What stays of an account that is another one. Of a visitor it is noted who it turned out to be, so that it
+    goes when they ask to be forgotten."""
+    left = AccountState(born=born, merged_into=record.into, touched=record.offset)
+    if is_visitor(record.account):
+        left.wake = _forgotten_at(log_time)
+        if record.person is not None:
+            was, person = record.person
+            left.contacts = {person: {WAS: Fact(was, log_time)}}
+    return left
 
 
 def _taken_in(work: Work, cause: Cause) -> Step:
@@ -156,12 +187,50 @@ def _taken_in(work: Work, cause: Cause) -> Step:
 def _pass_on(state: AccountState, record: AccountRecord, log_time: int) -> Step:
     """What comes for an account that is another one goes there. That it is no more in its source says nothing of
     the other; and into what it was merged has been decided."""
+    state = copy(state)
+    state.touched = record.offset
     if isinstance(record, Delete | Restore | Merge):
         return Step(state, outcome=Outcome.DUPLICATE)
     sent = msgspec.structs.replace(
-        record, account=state.merged_into, received=log_time, hops=record.hops + 1, via=None, offset=0
+        record,
+        account=state.merged_into,
+        received=log_time,
+        hops=record.hops + 1,
+        under=record.under if is_visitor(record.account) else record.account,
+        via=None,
+        offset=0,
     )
     return Step(state, outcome=Outcome.PASSED_ON, sent=(sent,))
+
+
+def _restate(state: AccountState | None, record: Restate, log_time: int, rules: InForce) -> Step:
+    """Two accounts that were one are separated: this one is what the record says, which was built from the log."""
+    if state is not None and state.touched >= record.upto:
+        return Step(state, outcome=Outcome.OVERTAKEN)
+    told = unpack(record.state)
+    state = AccountState(born=told.born) if state is None or state.merged_into else copy(state)
+    state.touched = record.offset
+    work = Work(state, rules, log_time, record.account, record.origin)
+    _catch_up(work, log_time)
+    state.born, state.seen, state.also, state.stale = told.born, told.seen, told.also, told.stale
+    state.facts = _reread(told.facts, rules.ruleset.facts)
+    state.contacts = {each: _reread(facts, rules.ruleset.contact_facts) for each, facts in told.contacts.items()}
+    state.measures = _told_measures(told, record.at, rules.ruleset)
+    if told.deleted and not state.deleted:
+        state.deleted, state.standings, state.wake = True, {}, NEVER
+        if state.ruleset:
+            announce_state(work, log_time, Cause.MERGE)
+    elif state.deleted and not told.deleted:
+        state.deleted, state.ruleset = False, ""
+    return _taken_in(work, Cause.MERGE)
+
+
+def _told_measures(told: AccountState, at: int, ruleset: Ruleset) -> dict[str, bytes]:
+    """Of a measure that another ruleset did not have, all is missing up to when the state was built."""
+    measures = {id: kept for id, kept in told.measures.items() if id in ruleset.measures}
+    if told.ruleset != ruleset.hash:
+        measures |= {id: kept.empty(at) for id, kept in ruleset.measures.items() if id not in measures}
+    return measures
 
 
 def _forgotten_at(log_time: int) -> int:

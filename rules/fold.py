@@ -16,9 +16,10 @@ from typing import TypeAlias
 
 import msgspec
 
+from rules import joining
 from rules.durations import DAY
 from rules.engine import erase, let_time_pass, step
-from rules.records import AccountRecord, Activity, Erase, Record, RulesetRecord, Tick, Transfer
+from rules.records import AccountRecord, Activity, Erase, Record, Restate, RulesetRecord, Tick, Transfer
 from rules.ruleset import InForce, Ruleset
 from rules.state import NEVER, AccountState
 from rules.tally import Tallies, moves, outcomes
@@ -159,11 +160,12 @@ class _Fold:
                 self.folded.counts[Outcome.DUPLICATE, source] += 1
                 return
             self.high[place] = position
+        if self.erased and isinstance(record, Transfer | Restate):
+            since = record.at if isinstance(record, Restate) else 0  # whom it tells of was not forgotten before
+            persons = [person for person, at in self.erased.items() if at >= since]
+            record = joining.without(record, persons, self.folded.rules.ruleset)
         done = step(self._state(record.account), record, self.log_time, self.folded.rules)
-        n = self._take(record.account, done, record.offset, 0)
-        if self.erased and isinstance(record, Transfer) and done.state is not None:
-            again = erase(record.account, done.state, self.erased, self.log_time, self.folded.rules)
-            self._take(record.account, again, record.offset, n)
+        self._take(record.account, done, record.offset, 0)
         if done.held and isinstance(record, Activity):
             for tally, more in outcomes(self.folded.rules.ruleset, record, done.held, self.log_time):
                 self.folded.tallies[tally] += more
@@ -180,6 +182,8 @@ class _Fold:
         if self.sweep is not None:
             swept = unswept[: ACCOUNTS_PER_TICK - fired]
             for account in swept:
+                if self._state(account) is None and account in self.folded.states:
+                    continue  # a visitor whom this very tick has forgotten
                 n = self._take(account, self._pass(account, self.log_time), tick.offset, n)
             if len(swept) == len(unswept) < ACCOUNTS_PER_TICK:
                 self.sweep = None
@@ -253,8 +257,8 @@ class _Fold:
         if account not in folded.states:
             folded.before[account] = self.loaded.get(account)
         folded.states[account] = done.state
-        for record in done.sent:
-            record.via = (f"account.log/{folded.partition.number}", offset, len(folded.sent))
+        for index, record in enumerate(done.sent):  # one step sends from one offset
+            record.via = (f"account.log/{folded.partition.number}", offset, index)
             folded.sent.append(record)
         epoch, ruleset = folded.partition.epoch, folded.rules.ruleset
         if done.state is None:

@@ -184,7 +184,7 @@ def first_join(keep: int, longest: int) -> Join:
 def sequence_join(span: int) -> Joining:
     return lambda keep, longest: (
         lambda mine, theirs, offset, log_time, twice: measures.sequence_join(
-            mine, theirs, offset, span, keep, longest, log_time
+            mine, theirs, offset, span, keep, longest, log_time, twice
         )
     )
 

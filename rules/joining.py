@@ -15,15 +15,19 @@ as it did at the account that stays.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+import msgspec
 
 from rules.applying import CONTACTS_KEPT, FACTS_KEPT
 from rules.facts import UNDECLARED, FactRule, merged
-from rules.records import Transfer, is_visitor
+from rules.records import AccountRecord, Activity, Contact, Restate, Transfer, is_visitor
 from rules.ruleset import Ruleset
-from rules.state import GONE, SEEN_BYTES, SEEN_KEPT, AccountState, Fact, Report, unpack
+from rules.state import GONE, SEEN_BYTES, SEEN_KEPT, WAS, AccountState, Fact, Report, pack, unpack
 from rules.work import Work
 
 ALSO_KEPT = 50  # accounts that were merged into one, of which it is noted
+Brought = TypeVar("Brought", bound=Transfer | Restate)
 
 
 def take_in(work: Work, record: Transfer) -> None:
@@ -37,7 +41,9 @@ def take_in(work: Work, record: Transfer) -> None:
     mine.seen = _seen(mine.seen, theirs.seen)
     mine.stale = {**theirs.stale, **mine.stale}
     if not is_visitor(record.merged):
-        mine.also = tuple(dict.fromkeys((*mine.also, *theirs.also, record.merged)))[-ALSO_KEPT:]
+        also = dict.fromkeys((*mine.also, *theirs.also, record.merged))
+        also.pop(work.account, None)  # it was merged into one that was merged into it
+        mine.also = tuple(also)[-ALSO_KEPT:]
 
 
 def _refuse_too_many(work: Work) -> None:
@@ -97,10 +103,16 @@ def _contact(mine: dict[str, Fact], theirs: dict[str, Fact], rules: Mapping[str,
     facts = _facts(mine, theirs, rules, mine_win=False)
     if GONE in facts:
         gone = facts[GONE].at
-        reported = [each.at for facts in (mine, theirs) for name, each in facts.items() if name != GONE]
-        if any(at > gone for at in reported):
+        # Who moved from one to the other has gone at the instant at which they came: they are here.
+        if any(_reported(side) >= gone + (GONE in side) for side in (mine, theirs)):
             del facts[GONE]
     return facts
+
+
+def _reported(facts: dict[str, Fact]) -> int:
+    """When somebody was last reported as a contact."""
+    reported = (fact for name, fact in facts.items() if name != GONE)
+    return max((max(fact.at, *(each.at for each in fact.others), 0) for fact in reported), default=0)
 
 
 def rename(state: AccountState, person: str, same_as: str, ruleset: Ruleset) -> bool:
@@ -120,6 +132,21 @@ def rename(state: AccountState, person: str, same_as: str, ruleset: Ruleset) -> 
     return changed
 
 
+def known(record: AccountRecord, state: AccountState, ruleset: Ruleset) -> AccountRecord:
+    """What is passed on from a visitor, as told of who that turned out to be: it may have been on its way then."""
+    for person, facts in state.contacts.items():
+        if (fact := facts.get(WAS)) is None:
+            continue
+        was = str(fact.value)
+        if isinstance(record, Transfer):
+            theirs = unpack(record.state)
+            if rename(theirs, was, person, ruleset):
+                record = msgspec.structs.replace(record, state=pack(theirs))
+        elif isinstance(record, Activity | Contact) and record.person == was:
+            record = msgspec.structs.replace(record, person=person)
+    return record
+
+
 def forget(state: AccountState, persons: Iterable[str], ruleset: Ruleset) -> bool:
     """Nothing of these people stays at the account; whether there was anything."""
     gone = set(persons)
@@ -132,6 +159,14 @@ def forget(state: AccountState, persons: Iterable[str], ruleset: Ruleset) -> boo
     changed = measures != state.measures or len(contacts) < len(state.contacts)
     state.measures, state.contacts = measures, contacts
     return changed
+
+
+def without(record: Brought, persons: Iterable[str], ruleset: Ruleset) -> Brought:
+    """The record with nothing of these people in what it brings."""
+    state = unpack(record.state)
+    if not forget(state, persons, ruleset):
+        return record
+    return msgspec.structs.replace(record, state=pack(state))
 
 
 def _seen_by_both(mine: bytes, theirs: bytes) -> bool:

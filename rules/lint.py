@@ -19,6 +19,7 @@ from rules.errors import Problem, did_you_mean
 from rules.implying import Facts, Values, implies
 from rules.names import Names, Place
 from rules.ruleset import ANY_ACTIVITY
+from rules.sources import HUMAN, RANKED
 
 MOST_RUNGS = 6
 SHOWN_AS = "name"  # the fact that changes show the account by
@@ -142,9 +143,8 @@ class _Linter:
                 self._look_at_fact(place.at(section, name), section, name)
         for name in data.get("activities") or {}:
             declared = self.names.activities[name]
-            counted = self.used.has(
-                "activities", name, *([] if declared.of or declared.outbound else [ANY_ACTIVITY])
-            )
+            # What we do ourselves is declared so that `any` leaves it out: that is a use too.
+            counted = self.used.has("activities", name, *([] if declared.of else [ANY_ACTIVITY]))
             if not counted and declared.outcome is None:
                 place.at("activities", name).problem(f"nothing counts activity '{name}'", "use it, or remove it")
         for name in data.get("scores") or {}:
@@ -154,10 +154,9 @@ class _Linter:
     def _look_at_fact(self, place: Place, section: str, name: str) -> None:
         declared = (self.names.facts if section == "facts" else self.names.contact_facts)[name]
         for i, source in enumerate(declared.sources):
-            if self.sources and source not in self.sources:
-                place.at("sources", i).problem(
-                    f"no source is called '{source}'", did_you_mean(source, self.sources)
-                )
+            known = {*self.sources, HUMAN, RANKED, *self.names.ranks}
+            if self.sources and source not in known:
+                place.at("sources", i).problem(f"no source is called '{source}'", did_you_mean(source, known))
         if declared.type != "boolean" and self.dropped(section, name):
             hint = "it is named like something private or is spelt as no source's field can be"
             place.problem(f"no source can supply '{name}'", hint)
@@ -223,6 +222,8 @@ class _Used:
         match condition:
             case model.FactCondition():
                 self._note("facts", condition.fact)
+            case model.StaleCondition():
+                self._note("facts", condition.stale)
             case model.ContactsCondition():
                 self._note("contact_facts", *condition.where)
             case model.PeopleCondition():

@@ -312,13 +312,17 @@ def ring_join(
     mine: bytes, theirs: bytes, offset: int, keep: int, horizon: int, twice: bool, size: int = PAIR
 ) -> bytes:
     """Both rings' entries, the newest `keep` of them; missing is what was missing from either."""
-    instants = {mine[start : start + INSTANT] for start in range(INSTANT, len(mine), size)} if twice else ()
+    known = {_event(mine, start, size) for start in range(INSTANT, len(mine), size)} if twice else ()
     joined = raised(mine, floor_of(theirs))
     for start in range(INSTANT, len(theirs), size):
-        if theirs[start : start + INSTANT] not in instants:
-            entry = pair(_instant(theirs, start), offset) + theirs[start + PAIR : start + size]
-            joined = _add(joined, entry, size, keep, horizon)
+        if (event := _event(theirs, start, size)) not in known:
+            joined = _add(joined, pair(_instant(theirs, start), offset) + event[INSTANT:], size, keep, horizon)
     return joined
+
+
+def _event(ring: bytes, start: int, size: int) -> bytes:
+    """An entry without its log offset: what is the same wherever the event came to."""
+    return ring[start : start + INSTANT] + ring[start + PAIR : start + size]
 
 
 def people_join(mine: bytes, theirs: bytes, offset: int, keep: int, horizon: int) -> bytes:
@@ -337,7 +341,7 @@ def person_renamed(ring: bytes, person: str, same_as: str | None) -> bytes:
         if ring[start + PAIR : start + TAGGED] == tag:
             at, offset = _instant(ring, start), int.from_bytes(ring[start + INSTANT : start + PAIR])
             rest = ring[:start] + ring[start + TAGGED :]
-            return rest if other is None else _last_add(rest, other, at, offset, TAGGED_KEPT, 0)
+            return rest if other is None else _last_add(rest, other, at, offset, len(ring), 0)  # drops nobody
     return ring
 
 
@@ -347,27 +351,42 @@ def first_join(mine: bytes, theirs: bytes, offset: int) -> bytes:
 
 
 def sequence_join(
-    mine: bytes, theirs: bytes, offset: int, span: int, keep: int, window: int, log_time: int
+    mine: bytes, theirs: bytes, offset: int, span: int, keep: int, window: int, log_time: int, twice: bool
 ) -> bytes:
     """Both sequences' steps as if at one account: a chain may begin at one and end at the other."""
-    done, *rings = _unpack_rings(theirs)
-    steps = [(pair, step) for step, ring in enumerate(rings) for pair in _pairs(ring)]
-    for entry, step in sorted(steps):
-        mine = sequence_add(mine, step, _instant(entry, 0), offset, span, keep, window, log_time)
-    ended, *own = _unpack_rings(mine)
-    own = [raised(ring, floor_of(other)) for ring, other in zip(own, rings, strict=True)]
-    for entry in _pairs(done):
-        end = pair(_instant(entry, 0), offset)
-        if end not in _pairs(ended):
-            ended = _add(ended, end, PAIR, keep, log_time - window)
-    ended = raised(ended, floor_of(done))
-    *before, last = own
-    missing = max(map(floor_of, before), default=0)
+    ours, others = _unpack_rings(mine), _unpack_rings(theirs)
+    room = len(mine) + len(theirs)  # nothing is dropped before it is known which chains there are
+    done, *rings = [ring_join(a, b, offset, room, 0, twice) for a, b in zip(ours, others, strict=True)]
+    *before, last = rings
+    missing, known, own = max(map(floor_of, before), default=0), {*_pairs(done)}, {*_pairs(ours[-1])}
     for end in _pairs(last):
-        at = _instant(end, 0)
-        if missing >= max(at - span, 1) and end not in _pairs(ended) and not _chain(before, end, at - span):
-            ended = raised(ended, at)
-    return _pack_rings([ended, *own])
+        ended = _instant(end, 0)
+        earliest = max(ended - span, 1)
+        if end in known:
+            continue
+        if _chain(before, end, ended - span):
+            done = _add(done, end, PAIR, room, 0)
+        elif missing >= earliest and _has_part((others if end in own else ours)[1:-1], earliest, ended):
+            done = raised(done, ended)
+    for here, there in ((ours, others), (others, ours)):
+        done = raised(done, _missed(floor_of(here[-1]), there[1:-1], span))
+    return _pack_rings([_newest(ring, keep) for ring in (done, *rings)])
+
+
+def _has_part(before: Sequence[bytes], earliest: int, latest: int) -> bool:
+    """Whether one of these steps happened between the two instants, or may have."""
+    return any(
+        floor_of(ring) >= earliest or any(earliest <= _instant(each, 0) <= latest for each in _pairs(ring))
+        for ring in before
+    )
+
+
+def _missed(dropped: int, before: Sequence[bytes], span: int) -> int:
+    """The latest instant at which a last step, of which those up to `dropped` are gone, may have ended a chain
+    with one of the other account's steps `before` it."""
+    there = [at for ring in before for each in _pairs(ring) if (at := _instant(each, 0)) <= dropped]
+    parts = [*there, *(floor for ring in before if (floor := floor_of(ring)))]
+    return max((min(dropped, part + span) for part in parts), default=0)
 
 
 def score_join(mine: bytes, theirs: bytes, half_lives: Sequence[int]) -> bytes:

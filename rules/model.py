@@ -293,6 +293,12 @@ class ContactsCondition(Model):
         return self
 
 
+class StaleCondition(Model):
+    """What was last reported of the fact is older than its `refresh`. Unknown while it has no value."""
+
+    stale: Name
+
+
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -371,6 +377,7 @@ Condition = Annotated[
     | Annotated[SequenceCondition, Tag("sequence")]
     | Annotated[ScoreCondition, Tag("score")]
     | Annotated[ContactsCondition, Tag("contacts")]
+    | Annotated[StaleCondition, Tag("stale")]
     | Annotated[SegmentCondition, Tag("segment")]
     | Annotated[AllCondition, Tag("all")]
     | Annotated[AnyCondition, Tag("any")]

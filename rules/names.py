@@ -66,7 +66,7 @@ class Names:
     vocabularies: dict[str, Meanings] = field(default_factory=dict)
     terms: dict[str, list[str]] = field(default_factory=dict)  # of each vocabulary, in order
     bands: dict[str, model.Bands] = field(default_factory=dict)
-    sources: tuple[Place, sources.SourcesFile] | None = None
+    sources_file: tuple[Place, sources.SourcesFile | None] | None = None  # no file: it cannot be read
     read_with: dict[str, str] = field(default_factory=dict)  # vocabulary -> the one that reads for it
     checks: list[Callable[[], None]] = field(default_factory=list)  # of declarations, once all are known
 
@@ -157,10 +157,10 @@ class Names:
 
     def _declare_sources(self, place: Place) -> None:
         written = self._parse(place, sources.SourcesFile)
-        if self.sources is not None:
-            place.problem("sources are described twice", f"first in {self.sources[0]}")
+        if self.sources_file is not None:
+            place.problem("sources are described twice", f"first in {self.sources_file[0]}")
             return
-        self.sources = place, written or sources.SourcesFile()
+        self.sources_file = place, written
         if written is not None:
             known = sources.Known(self.facts, self.contact_facts, self.activities)
             self.checks.append(lambda: sources.check(place, written, known))
@@ -205,7 +205,7 @@ class Names:
             place.at("also").problem("`also:` needs a vocabulary to read the other facts with")
         if fact.timezone != "UTC" and fact.type != "date":
             place.at("timezone").problem(f"only a date has a time zone, and {name} is a {fact.type}")
-        if sources.RANKED in fact.sources and not self.ranks:
+        if sources.RANKED in fact.sources and not self.ranks and not self._is_unreadable:
             hint = "a document with `ranks:` names the sources, the highest first"
             place.at("sources").problem("nobody has said how sources are ranked", hint)
         for i, other in enumerate(fact.also):
@@ -306,7 +306,8 @@ class Names:
     def fact_rules(self, section: Section) -> dict[str, FactRule]:
         """How reports of each declared fact are taken in."""
         declared: dict[str, model.FactDeclaration] = getattr(self, section)
-        intervals = {} if self.sources is None else {sources.HUMAN: self.sources[1].human.wins_for}
+        file = self._sources
+        intervals = {} if file is None else {sources.HUMAN: file.human.wins_for}
         return {
             name: FactRule(
                 fact.type,
@@ -321,7 +322,15 @@ class Names:
 
     @property
     def ranks(self) -> list[str]:
-        return [] if self.sources is None else self.sources[1].ranks
+        return [] if self._sources is None else self._sources.ranks
+
+    @property
+    def _sources(self) -> sources.SourcesFile | None:
+        return None if self.sources_file is None else self.sources_file[1]
+
+    @property
+    def _is_unreadable(self) -> bool:
+        return self.sources_file is not None and self.sources_file[1] is None
 
     def segments_of(self, spec: model.Dimension) -> list[str]:
         """The names of a dimension's segments, in order."""

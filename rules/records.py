@@ -42,6 +42,9 @@ class _Record(msgspec.Struct, tag_field="kind", omit_defaults=True, kw_only=True
     via: tuple[str, int, int] | None = None
     origin: Origin = "live"
     hops: int = 0  # how often it was passed on from an account that had been merged into another
+    # Which account it was meant for, where that is another one by now: the CRM record or group that the message
+    # claimed (hops = 0), or the account that passed it on.
+    under: str = ""
     # The record's own position in the log; set by whoever reads it, never written.
     offset: int = 0
 
@@ -115,6 +118,23 @@ class Transfer(_Record, tag="transfer"):
     by_crm: bool = False
 
 
+class Restate(_Record, tag="restate"):
+    """`account` was one with `apart` and is not: it is what the packed `state` says, for the log before `upto`.
+
+    `at` is the log_time there. An account that has gone on since stays as it is: what came is not in the state.
+    Whichever of the two had been merged is known by `names`, its own first: by these it was claimed meanwhile. What
+    came so for the accounts in `moved`, before that offset in the partition of each, is its own and not theirs.
+    """
+
+    account: Key
+    at: Instant
+    state: bytes
+    upto: int
+    apart: Key
+    names: list[str]
+    moved: dict[str, int]
+
+
 class Same(_Record, tag="same"):
     """At `account`, who was counted as `person` is `same_as`."""
 
@@ -150,7 +170,7 @@ class RulesetRecord(_Record, tag="ruleset"):
     author: str = ""
 
 
-AccountRecord: TypeAlias = Activity | Facts | Contact | Delete | Restore | Merge | Transfer | Same | Stale
+AccountRecord: TypeAlias = Activity | Facts | Contact | Delete | Restore | Merge | Transfer | Restate | Same | Stale
 Record: TypeAlias = AccountRecord | Erase | Tick | RulesetRecord
 
 # Named apart because msgspec builds its tables once per decoder.

@@ -50,30 +50,30 @@ FieldMap: TypeAlias = dict[Name, _Fields]  # our fact -> the fields that say it,
 class SalesforceFields(Model):
     """Fields of Salesforce, custom ones included; a part of a compound one as `BillingAddress.City`."""
 
-    account: FieldMap = {}
-    contact: FieldMap = {}
-    lead: FieldMap = {}
+    account: FieldMap = Field(default_factory=dict)
+    contact: FieldMap = Field(default_factory=dict)
+    lead: FieldMap = Field(default_factory=dict)
 
 
 class HubspotFields(Model):
     """Properties of HubSpot by their internal names."""
 
-    company: FieldMap = {}
-    contact: FieldMap = {}
+    company: FieldMap = Field(default_factory=dict)
+    contact: FieldMap = Field(default_factory=dict)
 
 
 class SegmentFields(Model):
     """Traits of `group` and `identify` calls."""
 
-    group: FieldMap = {}
-    identify: FieldMap = {}
+    group: FieldMap = Field(default_factory=dict)
+    identify: FieldMap = Field(default_factory=dict)
 
 
 class PosthogFields(Model):
     """Properties of PostHog's groups and persons."""
 
-    group: FieldMap = {}
-    person: FieldMap = {}
+    group: FieldMap = Field(default_factory=dict)
+    person: FieldMap = Field(default_factory=dict)
 
 
 class SystemFields(Model):
@@ -97,22 +97,22 @@ class Table(Model):
     id: Term | None = None
     account: Term | None = None
     email: Term | None = None
-    fields: FieldMap = {}
-    ids: dict[Term, Term] = {}
+    fields: FieldMap = Field(default_factory=dict)
+    ids: dict[Term, Term] = Field(default_factory=dict)
     deleted: Term | None = None
 
 
 class SalesforceHands(Model):
     """By what an edit in Salesforce is known to be a person's."""
 
-    clients: list[Term] = []
-    except_users: list[Term] = []
+    clients: list[Term] = Field(default_factory=list)
+    except_users: list[Term] = Field(default_factory=list)
 
 
 class HubspotHands(Model):
     """By what an edit in HubSpot is known to be a person's."""
 
-    change_sources: list[Term] = []
+    change_sources: list[Term] = Field(default_factory=list)
 
 
 class Human(Model):
@@ -126,22 +126,22 @@ class Human(Model):
 class Accounts(Model):
     """When two systems know the same company: whose record is the account, and what tells that it is the same."""
 
-    lead: list[Term] = []
+    lead: list[Term] = Field(default_factory=list)
     link_by_domain: bool = True
-    ids: dict[Term, dict[Term, Term]] = {}
+    ids: dict[Term, dict[Term, Term]] = Field(default_factory=dict)
 
 
 class SourcesFile(Model):
     """How systems are connected."""
 
-    ranks: list[Term] = []
+    ranks: list[Term] = Field(default_factory=list)
     human: Human = Field(default_factory=Human)
     fields: SystemFields = Field(default_factory=SystemFields)
-    tables: dict[Term, Table] = {}
-    names: dict[Term, dict[Term, Name]] = {}
-    ignore: dict[Term, list[Term]] = {}
+    tables: dict[Term, Table] = Field(default_factory=dict)
+    names: dict[Term, dict[Term, Name]] = Field(default_factory=dict)
+    ignore: dict[Term, list[Term]] = Field(default_factory=dict)
     accounts: Accounts = Field(default_factory=Accounts)
-    topics: dict[Term, Term] = {}
+    topics: dict[Term, Term] = Field(default_factory=dict)
 
 
 KEYS = frozenset(SourcesFile.model_fields)
@@ -253,8 +253,6 @@ def _check_ranks(place: Place, written: SourcesFile) -> None:
         for i, name in enumerate(said):
             if name in said[:i]:
                 place.at(*path, i).problem(f"'{name}' is named twice")
-    if written.human.wins_for == 0:
-        place.at("human", "wins_for").problem("0 is no time to win for", "leave `human` out of `ranks:` instead")
 
 
 def _check_fields(place: Place, object: str, fields: FieldMap, known: Known | None) -> None:

@@ -15,6 +15,7 @@ from rules.records import FactValue
 VERSION = b"\x03"
 GONE = "\0gone"  # among a contact's facts: no longer a contact; no source can report a fact of that name
 HERE = "\0here"  # likewise: reported as a contact, with no facts to tell when
+WAS = "\0was"  # of somebody who turned out to be this contact: as whom they were counted
 NEVER = 1 << 53  # later than every instant, and still exact as a Redis score
 SEEN_KEPT = 64
 SEEN_BYTES = 5  # two different ids look alike to an account once in 17 billion events
@@ -73,6 +74,7 @@ class AccountState(msgspec.Struct, array_like=True, gc=False):
     merged_into: str = ""  # nothing else is kept then: what comes for this account is passed on
     also: tuple[str, ...] = ()  # the accounts that were merged into this one; visitors are not noted
     stale: dict[str, int] = msgspec.field(default_factory=dict)  # source -> since when it must be read again
+    touched: int = 0  # offset of the last record that was applied to it or passed on by it; not by time alone
 
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -109,4 +111,5 @@ def copy(state: AccountState) -> AccountState:
         state.merged_into,
         state.also,
         state.stale,
+        state.touched,
     )

@@ -79,6 +79,8 @@ class Translator:
             case model.ContactsCondition():
                 matches, words = self._matching(place.at("where"), spec.where)
                 return comparing.contacts(spec.contacts, spec.at_least or 1, matches, words)
+            case model.StaleCondition():
+                return self._stale_condition(place.at("stale"), spec.stale)
             case model.SegmentCondition():
                 return self._segment_condition(place, spec)
             case _:
@@ -96,6 +98,17 @@ class Translator:
             return conditions.always()
         zone = declared.timezone if declared.type == "date" else None
         return comparing.compare_fact(self.names.reader(spec.fact), given, spec.or_missing, spec.fold, zone)
+
+    def _stale_condition(self, place: Place, name: str) -> Condition:
+        declared = self.names.fact(place, name)
+        if declared is None:
+            return conditions.always()
+        if declared.refresh is None:
+            place.problem(
+                f"'{name}' has no `refresh`, so it is never stale", f"declare one: {name}: {{refresh: 180d}}"
+            )
+            return conditions.always()
+        return comparing.stale(name, declared.refresh)
 
     def _sound(
         self, place: Place, name: str, declared: model.FactDeclaration, given: dict[str, Any], fold: bool

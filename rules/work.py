@@ -29,6 +29,7 @@ class Outcome(StrEnum):
     DUPLICATE = "duplicate"
     PASSED_ON = "passed_on"  # its account was merged into another, which it is sent to
     LATE = "late"  # outside every window that asks for it
+    OVERTAKEN = "overtaken"  # a state for an account that has gone on since
 
 
 APPLIED = Outcome.APPLIED  # a plain global: looking a member up in its class costs more than using it

@@ -154,8 +154,8 @@ def decode(
 
     FILE has a message on each line; - is standard input. A message that cannot be used is a line with its number,
     the reason and the detail. RECEIVED is the time for messages that name none; it is now unless given. Who a
-    message is about is printed as the message claims it; in the log there are only hashes of persons. SOURCES is the
-    file with field maps and names, the shipped one unless given.
+    message is about is printed as the message claims it; in the log there are only hashes of persons. SOURCES is
+    the file with field maps and names, else that of ISOTHERM_SOURCES, else the shipped one.
 
     Example: isotherm decode --format posthog events.jsonl --received 2026-03-02T09:00:00Z
     """
@@ -167,7 +167,7 @@ def decode(
         return
     _require_format(format)
     at = instant_or_exit(received) if received else time.time_ns() // 1_000_000
-    decode_any = _adapters(sources).decode_any
+    decode_any = _adapters(sources or read_settings().sources).decode_any
     bad = 0
     with _lines(file) as lines:
         for found in decoding.decode_lines(lines, format, at, decode_any):
@@ -205,9 +205,11 @@ def topics(*, json_: Json = False) -> None:
 
     settings = read_settings()
 
+    read = sources_or_exit(settings.sources).topics
+
     async def create() -> list[str]:
-        made = await names.create(settings.kafka, settings.topics, settings.partitions, settings.replication)
-        await names.check(settings.kafka, settings.topics, settings.partitions)
+        made = await names.create(settings.kafka, settings.topics, settings.partitions, settings.replication, read)
+        await names.check(settings.kafka, settings.topics, settings.partitions, read)
         return made
 
     created = run(create())
@@ -244,13 +246,14 @@ def import_(
     from streams.importing_rows import ImportProblem
 
     _require_format(format)
-    asked = Asked(file, format, map, source, announce, refused, restart, dry_run)
-    settings = None if dry_run else read_settings()
+    settings = read_settings()
+    decode_any = _adapters(settings.sources).decode_any
+    asked = Asked(file, format, map, source, announce, refused, restart, dry_run, decode_any)
     try:
         job = prepare(asked)
         _tell_beginning(job, err if json_ else out)
         with _bytes_bar(file.name, quiet=json_) as told:
-            run(run_import(job, settings, told))
+            run(run_import(job, None if dry_run else settings, told))
     except RulesetError as error:
         for each in shown(error.problems):
             err.print(each, markup=False)
@@ -490,6 +493,36 @@ def erase(
 
 
 @app.command
+def unmerge(account: str, *, wait: float = 60.0, json_: Json = False) -> None:
+    """Make two accounts again of two that were made one: by the CRM, or by a link that was wrong.
+
+    ACCOUNT is the one that was merged into the other. Both are rebuilt from the log, as if they had never been
+    one; it is refused when the log does not reach back. Waits up to WAIT seconds for each thing that workers do.
+    Ended early, the same command goes on.
+
+    Example: isotherm unmerge salesforce:0015f00002JUZPDAA5
+    """
+    from rich.progress import Progress
+
+    from streams.unmerging import UnmergeProblem
+    from streams.unmerging import unmerge as separate
+
+    settings = read_settings()
+    try:
+        with Progress(console=err, transient=True, disable=json_ or not sys.stderr.isatty()) as bar:
+            task = bar.add_task("reading the log", total=None)
+            told = run(
+                separate(account, settings, wait, lambda done, of: bar.update(task, completed=done, total=of))
+            )
+    except UnmergeProblem as error:
+        fail(str(error), NO)
+    if json_:
+        print_json({"account": told.account, "survivor": told.survivor, "names": told.names})
+    else:
+        out.print(f"{told.account} and {told.survivor} are two accounts again", markup=False)
+
+
+@app.command
 def resume(source: str) -> None:
     """Let a source partition go on that was paused because too much of it could not be used.
 
@@ -589,6 +622,17 @@ def read_settings(**given: Any) -> Any:
         sys.exit(2)
 
 
+def sources_or_exit(path: Path | str) -> Any:
+    from streams.sources import read
+
+    try:
+        return read(path)
+    except RulesetError as error:
+        for each in shown(error.problems):
+            err.print(each, markup=False)
+        fail(f"{len(error.problems)} problem(s); nothing was done", NO)
+
+
 def load_or_exit(directory: Path) -> Any:
     try:
         return load(directory)
@@ -677,20 +721,11 @@ def _require_format(name: str) -> None:
         fail(f"there is no format {name!r} ({did_you_mean(name, ADAPTERS)})", 2)
 
 
-def _adapters(path: Path | None) -> Any:
-    """As the sources file at `path` wants them; the shipped ones without it."""
-    from streams.adapters import SHIPPED as SHIPPED_ADAPTERS
+def _adapters(sources: Path | str) -> Any:
+    """As the sources file wants them; the shipped ones without it."""
     from streams.adapters import Adapters
-    from streams.sources import read
 
-    if path is None:
-        return SHIPPED_ADAPTERS
-    try:
-        return Adapters.of(read(path))
-    except RulesetError as error:
-        for each in shown(error.problems):
-            err.print(each, markup=False)
-        fail(f"{len(error.problems)} problem(s); nothing was decoded", NO)
+    return Adapters.of(sources_or_exit(sources))
 
 
 def _lines(file: str) -> AbstractContextManager[Iterable[bytes]]:

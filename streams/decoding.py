@@ -17,7 +17,7 @@ import msgspec
 
 from rules.changes import iso
 from streams.adapters import ADAPTERS, decode_any
-from streams.adapters.base import Decode, Observation, Rejected
+from streams.adapters.base import Decode, DecodeAny, Observation, Rejected
 
 # What says nothing, and is left out.
 _SILENT: dict[str, Any] = {
@@ -28,11 +28,13 @@ _SILENT: dict[str, Any] = {
 Line: TypeAlias = Observation | tuple[int, Rejected]
 
 
-def decode_lines(lines: Iterable[bytes], format: str, received: int) -> Iterator[Line]:
+def decode_lines(
+    lines: Iterable[bytes], format: str, received: int, decode: DecodeAny = decode_any
+) -> Iterator[Line]:
     """What each line says, in order; a refusal comes with the line's number from 1. Empty lines are none."""
     for number, line in enumerate(lines, 1):
         if line.strip():
-            for part in decode_any(format, line.rstrip(b"\r\n"), received):
+            for part in decode(format, line.rstrip(b"\r\n"), received):
                 if isinstance(part, Rejected):
                     yield number, part
                 else:
@@ -49,7 +51,7 @@ def plain(found: Line) -> dict[str, Any]:
 
 def _canonical(found: Observation) -> dict[str, Any]:
     """The observation in our own format, of which everything unsaid is left out."""
-    claims = {name: said for name, said in msgspec.structs.asdict(found.claims).items() if said is not None}
+    claims = {name: said for name, said in msgspec.structs.asdict(found.claims).items() if said not in (None, ())}
     said = {name: getattr(found, name) for name, silence in _SILENT.items() if getattr(found, name) != silence}
     return {"kind": found.kind, "at": iso(found.at)} | claims | said
 

@@ -22,7 +22,7 @@ import msgspec
 from rules.errors import Problem, RulesetError
 from streams import topics
 from streams.adapters import decode_any
-from streams.adapters.base import Claims, Observation, Rejected
+from streams.adapters.base import Claims, DecodeAny, Observation, Rejected
 from streams.adapters.wire import Refusal
 from streams.importing_map import Columns, WrittenMap, compile_map, guess, read_map
 from streams.importing_rows import (
@@ -70,6 +70,7 @@ class Asked:
     refused: Path | None = None
     restart: bool = False
     dry_run: bool = False
+    decode_any: DecodeAny = decode_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +295,7 @@ class Checker:
         except Refusal as refusal:
             return refusal.rejected
         said: list[Observation] = []
-        for part in decode_any(self.asked.format, value, self.received):
+        for part in self.asked.decode_any(self.asked.format, value, self.received):
             if isinstance(part, Rejected):
                 return part
             said.append(part)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
-from streams import keys, topics
+from rules.errors import RulesetError
+from streams import keys, sources, topics
 from streams.outage import wait_out
 from streams.settings import Settings
 from streams.store.redis import connect
@@ -19,12 +21,22 @@ async def preflight(settings: Settings, stopped: Callable[[], bool] = lambda: Fa
     """Waits for Redis and Kafka, then raises SettingsError or TopicsError if they are not as they must be."""
     if not settings.person_key.get_secret_value() and settings.role in ("router", "all"):
         raise SettingsError("set ISOTHERM_PERSON_KEY to a secret of your own: it keys the hashes of persons")
+    read = _check_sources(settings) if settings.role in ("router", "all") else ()
     redis = connect(settings.redis)
     try:
         await wait_out("Redis", lambda: _check_partitions(redis, settings), stopped)
     finally:
         await redis.aclose()
-    await wait_out("Kafka", lambda: topics.check(settings.kafka, settings.topics, settings.partitions), stopped)
+    are_there = partial(topics.check, settings.kafka, settings.topics, settings.partitions, read)
+    await wait_out("Kafka", are_there, stopped)
+
+
+def _check_sources(settings: Settings) -> Collection[str]:
+    """The topics that the router reads."""
+    try:
+        return sources.read(settings.sources).topics
+    except RulesetError as error:
+        raise SettingsError(f"{error}\n{len(error.problems)} problem(s) in ISOTHERM_SOURCES") from None
 
 
 async def _check_partitions(redis: Any, settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -21,9 +22,10 @@ FOREVER = {"retention.ms": "-1"}
 COMPACTED = {"cleanup.policy": "compact"}
 # What is far too large is taken in and becomes a dead letter: refused at the door, nobody would learn of it.
 LARGEST_MESSAGE = 8 * 1024 * 1024
+SOURCE = {"max.message.bytes": str(LARGEST_MESSAGE)}
 CONFIGS: dict[str, dict[str, str]] = {
-    CRM_UPDATES: {"max.message.bytes": str(LARGEST_MESSAGE)},
-    WEB_ACTIVITY: {"max.message.bytes": str(LARGEST_MESSAGE)},
+    CRM_UPDATES: SOURCE,
+    WEB_ACTIVITY: SOURCE,
     ACCOUNT_LOG: FOREVER,
     CHANGES: {},
     MEMBERSHIPS: COMPACTED,
@@ -58,13 +60,19 @@ class Topics:
         return name.removeprefix(self.prefix)
 
 
-async def create(kafka: str, topics: Topics, partitions: int, replication: int) -> list[str]:
-    """Creates the topics that are missing and gives their names. Those that exist are left as they are."""
+async def create(
+    kafka: str, topics: Topics, partitions: int, replication: int, sources: Iterable[str] = ()
+) -> list[str]:
+    """Creates the topics that are missing and gives their names. Those that exist are left as they are.
+
+    `sources` are topics that the router reads besides the shipped ones.
+    """
+    wanted = dict.fromkeys(sources, SOURCE) | CONFIGS
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     created = []
     try:
-        for role, configs in CONFIGS.items():
+        for role, configs in wanted.items():
             count = partitions if role in LIKE_THE_LOG else SOURCE_PARTITIONS
             new = NewTopic(topics(role), count, replication, topic_configs=configs)
             response = await admin.create_topics([new])
@@ -74,7 +82,7 @@ async def create(kafka: str, topics: Topics, partitions: int, replication: int) 
                     created.append(name)
                 elif error is not TopicAlreadyExistsError:
                     raise TopicsError(f"cannot create topic {name}: {error.__name__}")
-        await _shown(admin, {topics(role) for role in CONFIGS})
+        await _shown(admin, {topics(role) for role in wanted})
     finally:
         await admin.close()
     return created
@@ -88,14 +96,14 @@ async def _shown(admin: AIOKafkaAdminClient, names: set[str]) -> None:
         await asyncio.sleep(0.1)
 
 
-async def check(kafka: str, topics: Topics, partitions: int) -> None:
+async def check(kafka: str, topics: Topics, partitions: int, sources: Iterable[str] = ()) -> None:
     """Refuses to go on when a topic is missing or the log is not cut as it was agreed."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
         # Listed first: the embedded broker creates a topic that somebody asks about by name.
         there = set(await admin.list_topics())
-        missing = [topics(role) for role in CONFIGS if topics(role) not in there]
+        missing = [topics(role) for role in {*CONFIGS, *sources} if topics(role) not in there]
         if missing:
             raise TopicsError(f"no topic {', '.join(missing)}: create the topics with `isotherm topics`")
         described = await admin.describe_topics([topics(role) for role in LIKE_THE_LOG])

@@ -12,12 +12,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+import hypothesis
 import pytest
 from redis.asyncio import Redis
 
 from streams.embedded import Broker, NotInstalled, Startable, Valkey
 
 S = TypeVar("S", bound=Startable)
+
+# A slow machine is no bug.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -168,3 +168,16 @@ def test_an_absent_broker_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch)
         assert done.returncode == 3
         assert b"cannot reach" in done.stderr
         assert b"Traceback" not in done.stderr
+
+
+def test_a_worker_with_a_bad_sources_file_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sources.yaml"
+    path.write_text("topics:\n  product.usage: canonic\nnmaes: {}\n")
+    monkeypatch.setenv("ISOTHERM_SOURCES", str(path))
+    monkeypatch.setenv("ISOTHERM_PERSON_KEY", "a secret")
+    done = isotherm("worker", "--role", "router")
+    assert done.returncode == 1
+    assert f"{path}:3: unknown key 'nmaes' (did you mean 'names'?)" in done.stderr.decode()
+    assert b"Traceback" not in done.stderr

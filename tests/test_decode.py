@@ -17,6 +17,7 @@ from streams.decoding import decode_lines, formats, plain
 
 RECEIVED = instant("2026-03-05T00:00:00Z", "")
 SAMPLES = json.loads((Path(__file__).parent / "adapters" / "samples.json").read_text())
+RECORDS = {"activity", "facts", "contact", "delete", "restore", "merge", "erase"}
 VIEW = {"event": "$pageview", "distinct_id": "u1", "properties": {"$current_url": "https://a.example/pricing"}}
 
 
@@ -89,13 +90,42 @@ def test_help_has_an_example() -> None:
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample["id"])
 def test_what_is_printed_says_the_same_when_it_is_read_again(sample: dict[str, Any]) -> None:
-    """All but links: those have no record in our own format."""
+    """All but what has no record in our own format: links, and that something is stale."""
     line = json.dumps(sample["payload"]).encode()
     found = decode_lines([line], sample["format"], RECEIVED)
-    told = [each for each in found if isinstance(each, Observation) and each.kind != "link"]
+    told = [each for each in found if isinstance(each, Observation) and each.kind in RECORDS]
     for each in told:
         if each.claims != Claims():
             assert canonical.decode(json.dumps(plain(each)).encode(), 0) == [each]
+
+
+def test_a_sources_file_says_what_fields_and_events_are_called(tmp_path: Path) -> None:
+    sources, events = tmp_path / "sources.yaml", tmp_path / "events.jsonl"
+    sources.write_text("names: {posthog: {Report made: report_exported}}\nignore: {all: [ping]}\n")
+    named = [{"event": name, "distinct_id": "u1"} for name in ("Report made", "ping", "other")]
+    events.write_text("\n".join(map(json.dumps, named)))
+    done = decode("--format", "posthog", events, "--sources", sources)
+    assert (done.returncode, [each["name"] for each in printed(done)]) == (0, ["report_exported", "other"])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nmaes: {}\n", "sources.yaml:1: this describes no sources (it has one or more of: ranks, human,"),
+        ("names: {}\nignroe: {}\n", "sources.yaml:2: unknown key 'ignroe' (did you mean 'ignore'?)"),
+        ("names: [\n", "sources.yaml:2: not valid YAML"),
+        (None, "sources.yaml: it cannot be read: No such file or directory"),
+    ],
+)
+def test_a_bad_sources_file_ends_with_its_problems(tmp_path: Path, text: str | None, says: str) -> None:
+    sources = tmp_path / "sources.yaml"
+    if text is not None:
+        sources.write_text(text)
+    done = decode("--format", "posthog", "-", "--sources", sources)
+    assert done.returncode == 1
+    assert says in done.stderr.decode()
+    assert b"1 problem(s); nothing was done" in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 def test_a_line_may_say_many_things() -> None:

@@ -8,20 +8,25 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from rules import applying, errors, lint, measures, model, names, operators, rehearsal_model, yamlfile
+from rules import applying, errors, lint, measures, model, names, operators, rehearsal_model, sources, yamlfile
 from rules.compiler import compile_files, load
 from rules.rehearsal import rehearse
 from rules.ruleset import Ruleset
 from streams import offline, topics
+from streams.adapters import ADAPTERS, Adapters
+from streams.adapters import SHIPPED as SHIPPED_ADAPTERS
 from streams.adapters.times import instant_or_none
 from streams.cli import SHIPPED, app
+from streams.decoding import decode_lines, plain
 from streams.settings import Settings
+from streams.sources import read as read_sources
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests" / "rules"))
@@ -237,6 +242,100 @@ def _within(shown: object, whole: object) -> bool:
     if isinstance(shown, dict) and isinstance(whole, dict):
         return all(key in whole and _within(value, whole[key]) for key, value in shown.items())
     return shown == whole
+
+
+# -- connecting systems: each message on the page becomes what the page says -----------------------------------
+
+SOURCES_PAGE = (ROOT / "docs" / "sources.md").read_text()
+
+
+@dataclass(frozen=True)
+class Worked:
+    """A command on the page, with the message and the sources file before it and what is shown to come out."""
+
+    section: str
+    format: str
+    message: str
+    sources: str | None
+    shown: str
+
+
+COMMAND = re.compile(r"isotherm decode --format (\w+) message\.jsonl( --sources sources\.yaml)?\n")
+
+
+def _worked() -> Iterator[Worked]:
+    for section in re.split(r"^## ", SOURCES_PAGE, flags=re.MULTILINE)[1:]:
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+        last: dict[str, str] = {}
+        for (kind, text), (_, following) in pairwise([*blocks, ("", "")]):
+            assert kind in ("json", "yaml", "sh"), "a block that nothing runs"
+            if kind == "sh":
+                command = COMMAND.fullmatch(text)
+                assert command, text
+                given = last["yaml"] if command[2] else None
+                yield Worked(section.splitlines()[0], command[1], last["json"], given, following)
+            last[kind] = text
+
+
+WORKED = list(_worked())
+
+
+@pytest.mark.parametrize("example", WORKED, ids=lambda example: f"{example.section}: {example.format}")
+def test_a_message_becomes_what_the_page_shows(example: Worked, tmp_path: Path) -> None:
+    adapters = SHIPPED_ADAPTERS
+    if example.sources is not None:
+        (tmp_path / "sources.yaml").write_text(example.sources)
+        adapters = Adapters.of(read_sources(tmp_path / "sources.yaml"))
+    line = json.dumps(json.loads(example.message)).encode()
+    found = [plain(each) for each in decode_lines([line], example.format, 0, adapters.decode_any)]
+    assert json.loads(json.dumps(found)) == list(_values(example.shown))
+
+
+def _values(text: str) -> Iterator[Any]:
+    """The JSON values that stand one behind the other in a text, over however many lines."""
+    decoder, left = json.JSONDecoder(), text.strip()
+    while left:
+        value, end = decoder.raw_decode(left)
+        yield value
+        left = left[end:].strip()
+
+
+def test_every_format_has_an_example() -> None:
+    assert {example.format for example in WORKED} == set(ADAPTERS)
+
+
+@pytest.mark.parametrize("block", re.findall(r"^```yaml\n(.*?)^```", SOURCES_PAGE, re.DOTALL | re.MULTILINE))
+def test_every_sources_file_on_the_page_is_good(block: str) -> None:
+    ranks = "" if "ranks:" in block else "ranks: [human, salesforce]\n"
+    assert compile_files(load(SHIPPED).files | {"sources.yaml": ranks + block})
+
+
+FIELDS_OF_OBJECTS = {
+    "salesforce": sources.SalesforceFields,
+    "hubspot": sources.HubspotFields,
+    "segment": sources.SegmentFields,
+    "posthog": sources.PosthogFields,
+}
+KEYS_OF_SOURCES = [
+    *sources.SourcesFile.model_fields,
+    *(f"human.{name}" for name in sources.Human.model_fields if name == "wins_for"),
+    *(f"human.salesforce.{name}" for name in sources.SalesforceHands.model_fields),
+    *(f"human.hubspot.{name}" for name in sources.HubspotHands.model_fields),
+    *(f"fields.{name}" for name in sources.SystemFields.model_fields),
+    *(f"tables.*.{name}" for name in sources.Table.model_fields),
+    *(f"accounts.{name}" for name in sources.Accounts.model_fields),
+]
+
+
+@pytest.mark.parametrize("key", KEYS_OF_SOURCES)
+def test_every_key_of_the_sources_file_is_in_its_table(key: str) -> None:
+    assert f"| `{key}` |" in SOURCES_PAGE
+
+
+@pytest.mark.parametrize("system", sources.SystemFields.model_fields)
+def test_every_object_whose_fields_can_be_mapped_is_named(system: str) -> None:
+    (row,) = re.findall(rf"^\| `fields.{system}` \| (.*)$", SOURCES_PAGE, re.MULTILINE)
+    assert [name for name in FIELDS_OF_OBJECTS[system].model_fields if f"`{name}`" not in row] == []
 
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

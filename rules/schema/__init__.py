@@ -20,6 +20,7 @@ from rules import model, operators
 from rules.records import Record
 from rules.rehearsal_model import WrittenTest
 from rules.schema.words import KEYS
+from rules.sources import SourcesFile
 
 HERE = Path(__file__).parent
 RECORD, RULES, TEST = HERE / "record.json", HERE / "rules.json", HERE / "test.json"
@@ -35,7 +36,7 @@ def record() -> str:
 
 
 def rules() -> str:
-    document = model.Dimension | model.Vocabulary | model.Bands | model.Declarations
+    document = model.Dimension | model.Vocabulary | model.Bands | model.Declarations | SourcesFile
     schema = _for_editors(TypeAdapter(document).json_schema())
     return _text({"title": "A document of an Isotherm rule file", **schema})
 

@@ -29,6 +29,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     account: str | None = None  # our own account id (canonical records only)
     crm: str | None = None  # "salesforce:0015f00002JUZPDAA5"
+    also: tuple[str, ...] = ()  # of the same company, its records in other systems: "hubspot:5543"
     group: str | None = None  # Segment groupId
     contact: str | None = None  # "salesforce:0035f..."
     opportunity: str | None = None  # "salesforce:0065f..."
@@ -88,8 +89,6 @@ class Reason(StrEnum):
     ABSURD_TIME = "absurd_time"
     RESYNC_NEEDED = "resync_needed"
     UNDECODED_BITMAP = "undecoded_bitmap"
-    MERGE_UNSUPPORTED = "merge_unsupported"  # what was merged away is gone; the histories are not joined
-    ERASURE_UNSUPPORTED = "erasure_unsupported"  # the person is gone; what is stored is not erased
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
@@ -106,3 +105,9 @@ class Decode(Protocol):
     """A wire format. Pure; never raises, whatever the bytes. `received` is UTC ms."""
 
     def __call__(self, value: bytes | None, received: int) -> Decoded: ...
+
+
+class DecodeAny(Protocol):
+    """The same of any format by its name. A format that does not exist is a rejection."""
+
+    def __call__(self, format: str, value: bytes | None, received: int) -> Decoded: ...

@@ -19,6 +19,7 @@ import msgspec
 from rules.records import FactValue
 from streams.adapters.base import Claims, Decoded, Kind, Observation, Reason
 from streams.adapters.facts import FactChanges, put
+from streams.adapters.ids import event_id
 from streams.adapters.names import is_personal, scrub, snake
 from streams.adapters.times import instant
 from streams.adapters.wire import Refusal, admit, claim, key, read
@@ -32,6 +33,7 @@ class _Message(msgspec.Struct, tag_field="kind", forbid_unknown_fields=True, kw_
     source: str | None = None
     account: str | None = None
     crm: str | None = None
+    also: list[str] = []
     group: str | None = None
     contact: str | None = None
     opportunity: str | None = None
@@ -66,7 +68,17 @@ class _Restore(_Message, tag="restore"):
     pass
 
 
-_AnyMessage: TypeAlias = _Activity | _Facts | _Contact | _Delete | _Restore
+class _Merge(_Message, tag="merge"):
+    """The records in `merged` are the one that is claimed, `crm` or `contact`, from now on."""
+
+    merged: list[str]
+
+
+class _Erase(_Message, tag="erase"):
+    """A person asks to be forgotten."""
+
+
+_AnyMessage: TypeAlias = _Activity | _Facts | _Contact | _Delete | _Restore | _Merge | _Erase
 _decode_message = msgspec.json.Decoder(_AnyMessage).decode
 _NO_CLAIM = Claims()
 
@@ -94,13 +106,22 @@ def _observations(message: _AnyMessage) -> Decoded:
             return [_observation("delete", message)]
         case _Restore():
             return [_observation("restore", message)]
+        case _Merge():
+            others = tuple(id for each in message.merged if (id := key(each, "merged")))
+            if not (others and (message.crm or message.contact)):
+                raise Refusal(
+                    Reason.MISSING_KEY, "a merge names `merged`, and in `crm` or `contact` what they are now"
+                )
+            return [_observation("merge", message, merged=others)]
+        case _Erase():
+            return [_observation("erase", message)]
         case _:
             assert_never(message)
 
 
 def _observation(kind: Kind, message: _Message, **said: Any) -> Observation:
     at = instant(message.at, "at")
-    event, source = key(message.id, "id") or "", key(message.source, "source") or "canonical"
+    event, source = event_id(key(message.id, "id") or ""), key(message.source, "source") or "canonical"
     return Observation(
         kind=kind, claims=_claims(message), at=at, id=event, origin=message.origin, source=source, **said
     )
@@ -110,6 +131,7 @@ def _claims(message: _Message) -> Claims:
     claims = Claims(
         account=key(message.account, "account"),
         crm=key(message.crm, "crm"),
+        also=tuple(found for each in message.also if (found := key(each, "also"))),
         group=key(message.group, "group"),
         contact=key(message.contact, "contact"),
         opportunity=key(message.opportunity, "opportunity"),

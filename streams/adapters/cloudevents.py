@@ -11,6 +11,9 @@ end is no name. What `data` holds are the activity's properties, and whom it nam
 person's. What `data` says of the same wins. `time` is when it happened, if `data` does not say; an
 event without either happened when it was received. `source` and `id` together are the event's id.
 
+Binary mode is not read: its attributes are the Kafka headers `ce_*`, and an adapter sees the value
+alone. Such a message is refused for the `specversion` it lacks.
+
 `data_base64` is read where the content is JSON. Extension attributes are passed over, but for one:
 a top-level `kind` makes any message one of our own format, before this adapter is asked.
 """
@@ -19,13 +22,13 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
 from streams.adapters import canonical
 from streams.adapters.base import Claims, Decoded, Observation, Reason
+from streams.adapters.ids import event_id
 from streams.adapters.names import scrub, snake
 from streams.adapters.times import instant
 from streams.adapters.wire import MAX_KEY, Refusal, admit, claim, key, one_or_many, read
@@ -104,10 +107,7 @@ def _is_json(content_type: str | None) -> bool:
 
 def _id(event: _Event) -> str:
     """Never with an e-mail address in it, which the spec allows for a source."""
-    text = f"{event.source}/{event.id}"
-    if len(text) <= MAX_KEY and "@" not in text and "%40" not in text:
-        return text
-    return blake2b(text.encode(errors="replace"), digest_size=16).hexdigest()
+    return event_id(f"{event.source}/{event.id}")
 
 
 # -- a record of our own
@@ -165,7 +165,7 @@ def _name(type: str) -> str:
 
 def _told(event: _Event, data: dict[str, Any]) -> tuple[Claims, dict[str, Any]]:
     """Whom the event is about, and the other properties."""
-    claims: dict[str, str] = _subject(event)
+    claims: dict[str, Any] = {**_subject(event)}
     rest = {}
     for name, value in data.items():
         what = CLAIMS.get(snake(name).replace("_", ""))

@@ -1,16 +1,19 @@
 """Debezium change events of a product's own database (Postgres, MySQL and their relatives).
 
-    a table of accounts   c, r, u -> facts; d -> delete
-    a table of contacts   c, r, u -> contact; d, or leaving its account -> contact that is gone
-    a table of events     c, r -> activity; what is edited or cleaned up later, u and d, has still happened
+    a table of accounts       c, r, u -> facts; d -> delete
+    a table of contacts       c, r, u -> contact; d, or leaving its account -> contact that is gone
+    a table of opportunities  c -> activity `opportunity_created`; another stage -> `opportunity_stage_changed`
+    a table of activities     c, r -> activity; what is edited or cleaned up later, u and d, has still happened
 
-`TABLES` says which tables are which; any other is refused by its name, so that nobody waits for it.
+A sources file says which tables are which, and which columns say what; any other table is refused by its
+name, so that nobody waits for it. A row that a column marks as deleted is deleted, and restored when it
+no longer is.
 An id is `SERVER:ID`, SERVER being the connector's `topic.prefix`: account 1 of `crm` is `crm:1`.
 
 **A row tells everything.** `after` is all of the row, so null in an update clears; in an insert or a
 snapshot it says nothing. A value that Postgres did not send because it did not change (TOAST) is no
 value. `before` has only the key, if that, unless the table's REPLICA IDENTITY is FULL: it is read for
-deletes alone.
+deletes, for the stage that an opportunity had, and for whether a row was marked as deleted.
 
 **Types stand in the schema.** A date is a number of days, an instant a number of ms, us or ns, a
 decimal the base64 of its bytes: without the schema nobody can tell. There `value.converter.
@@ -39,13 +42,16 @@ from typing import Any, TypeAlias
 import msgspec
 
 from rules.records import Origin
-from streams.adapters.base import Claims, Decoded, Kind, Observation, Reason, Rejected
-from streams.adapters.facts import FactChanges, account_traits, contact_traits, number
+from rules.sources import Sources, Table
+from streams.adapters.base import Claims, Decode, Decoded, Kind, Observation, Reason, Rejected
+from streams.adapters.facts import FactChanges, TraitMap, account_traits, contact_traits, number
+from streams.adapters.ids import other_id
 from streams.adapters.names import blot, scrub, snake
 from streams.adapters.times import instant
 from streams.adapters.wire import Refusal, admit, claim, key, read
+from streams.sources import shipped
 
-# Columns by what they say, the first that the row has; compared in snake_case.
+# Columns by what they say where nobody has said otherwise, the first that the row has; in snake_case.
 ID = ("id", "uuid")
 ACCOUNT_ID = ("account_id", "company_id", "organization_id")
 DOMAIN = ("domain", "website", "website_url", "url", "homepage")
@@ -53,6 +59,15 @@ EMAIL = ("email", "email_address", "work_email")
 EVENT_NAME = ("event", "event_name", "event_type", "activity", "activity_type", "name", "type")
 EVENT_AT = ("occurred_at", "happened_at", "event_time", "at", "timestamp", "created_at")
 EVENT_PROPS = ("properties", "props", "payload", "data")
+WORDS = {
+    "activity": {
+        "name": EVENT_NAME, "at": EVENT_AT, "props": EVENT_PROPS, "user": ("user_id",), "contact": ("contact_id",),
+    },
+    "opportunity": {
+        "stage": ("stage", "stage_name"), "amount": ("amount",),
+        "is_closed": ("is_closed",), "is_won": ("is_won",),
+    },
+}  # fmt: skip
 # All we take of a contact: any other column may tell of a private person.
 CONTACT_COLUMNS = frozenset({
     "department", "job_role", "job_title", "lead_status", "lifecycle_stage", "position", "role", "seniority",
@@ -99,6 +114,43 @@ _TOMBSTONE = _Message()
 
 
 @dataclass(frozen=True, slots=True)
+class _Spec:
+    """What a table's rows are, and the columns that say so."""
+
+    make: Callable[[_Change], Decoded]
+    id: tuple[str, ...]
+    account: tuple[str, ...]
+    email: tuple[str, ...]
+    traits: TraitMap | None  # which columns are mapped to facts
+    words: Mapping[str, tuple[str, ...]]  # of an activity or opportunity
+    ids: tuple[tuple[str, str], ...]  # another system, and the column of the account's id there
+    deleted: str | None
+    numbers: frozenset[str]
+    dates: frozenset[str]
+
+    @classmethod
+    def of(cls, table: Table) -> _Spec:
+        mapped = {fact: tuple(map(snake, said)) for fact, said in table.fields.items()}
+        says_facts = table.object in ("account", "contact")
+        return cls(
+            make=_MAKERS[table.object],
+            id=(snake(table.id),) if table.id else ID,
+            account=(snake(table.account),) if table.account else ACCOUNT_ID,
+            email=(snake(table.email),) if table.email else EMAIL,
+            traits=TraitMap.of(mapped) if says_facts else None,
+            words={} if says_facts else WORDS[table.object] | mapped,
+            ids=tuple((system, snake(column)) for system, column in table.ids.items()),
+            deleted=snake(table.deleted) if table.deleted else None,
+            numbers=NUMBERS | _columns(mapped, NUMBERS),
+            dates=DATES | _columns(mapped, DATES),
+        )
+
+
+def _columns(mapped: Mapping[str, tuple[str, ...]], facts: frozenset[str]) -> frozenset[str]:
+    return frozenset(column for fact, said in mapped.items() if fact in facts for column in said)
+
+
+@dataclass(frozen=True, slots=True)
 class _Change:
     """A change of one row, whose values have been read and stand under snake_case names."""
 
@@ -108,7 +160,22 @@ class _Change:
     at: int
     place: str  # in the database's log
     row: Mapping[str, Any]
+    was: Mapping[str, Any]  # of an update, as far as the database tells
     origin: Origin
+    spec: _Spec
+
+    def word(self, name: str) -> Any:
+        return self.first(self.spec.words[name])
+
+    @property
+    def is_marked_deleted(self) -> bool:
+        return self.spec.deleted is not None and _is_marked(self.row.get(self.spec.deleted))
+
+    @property
+    def may_be_restored(self) -> bool:
+        """Whether the row was marked as deleted, or nobody knows."""
+        column = self.spec.deleted
+        return column is not None and self.op == "u" and (column not in self.was or _is_marked(self.was[column]))
 
     def first(self, columns: tuple[str, ...]) -> Any:
         """The first of these that is there and not null."""
@@ -119,7 +186,7 @@ class _Change:
 
     def id(self) -> str:
         """The row's own; the key is in the message's key too, which we do not get to see."""
-        value = self.first(ID)
+        value = self.first(self.spec.id)
         if (found := _id(value, "id")) is None:
             hint = " (is its REPLICA IDENTITY nothing?)" if self.op == "d" else ""
             raise Refusal(Reason.MISSING_KEY, f"a row of {self.table!r} without id{hint}")
@@ -129,11 +196,11 @@ class _Change:
         return f"{self.server}:{self.id()}"
 
     def account(self) -> str | None:
-        found = _id(self.first(ACCOUNT_ID), "account_id")
+        found = _id(self.first(self.spec.account), "account_id")
         return f"{self.server}:{found}" if found else None
 
-    def seen(self, kind: Kind, claims: Claims, **said: Any) -> Observation:
-        id = key(f"{self.server}/{self.table}/{self.id()}/{self.op}/{self.place}", "the change's id") or ""
+    def seen(self, kind: Kind, claims: Claims, suffix: str = "", **said: Any) -> Observation:
+        id = key(f"{self.server}/{self.table}/{self.id()}/{self.op}/{self.place}{suffix}", "the change's id") or ""
         return Observation(kind=kind, claims=claims, at=self.at, id=id, origin=self.origin, **said)
 
 
@@ -147,20 +214,43 @@ def _id(value: Any, field: str) -> str | None:
     return found
 
 
-def decode(value: bytes | None, received: int) -> Decoded:
-    try:
-        message, schema = _opened(value)
-        if message is _TOMBSTONE or message.op == "m":
-            return []
-        source = message.source or {}
-        table = _table(source)
-        make = TABLES.get(table.casefold())
-        if make is None:
-            raise Refusal(Reason.UNKNOWN_KIND, f"table {table[:60]!r}: known are {', '.join(TABLES)}")
-        change, refused = _change(message, source, table, schema)
-        return [*make(change), *refused]
-    except Refusal as refusal:
-        return [refusal.rejected]
+_UNMARKED = (None, False, 0, "", "0", "f", "false", "n", "no")
+
+
+def _is_marked(value: Any) -> bool:
+    """Of a column that holds a yes or no, or the instant of deletion."""
+    return (value.casefold() if type(value) is str else value) not in _UNMARKED
+
+
+def decoder(sources: Sources) -> Decode:
+    """Reads the tables that `sources` names."""
+    specs = {name: _Spec.of(table) for name, table in sources.tables.items()}
+    known = ", ".join(sources.tables) or "none"
+
+    def decode(value: bytes | None, received: int) -> Decoded:
+        try:
+            message, schema = _opened(value)
+            if message is _TOMBSTONE or message.op == "m":
+                return []
+            source = message.source or {}
+            table = _table(source)
+            if (spec := _spec(specs, source, table)) is None:
+                raise Refusal(Reason.UNKNOWN_KIND, f"table {table[:60]!r}: known are {known}")
+            change, refused = _change(message, source, table, schema, spec)
+            return [*spec.make(change), *refused]
+        except Refusal as refusal:
+            return [refusal.rejected]
+
+    return decode
+
+
+def _spec(specs: Mapping[str, _Spec], source: Row, table: str) -> _Spec | None:
+    """By its schema and name, its database and name, or its name alone."""
+    name = table.casefold()
+    for inside in (source.get("schema"), source.get("db")):
+        if type(inside) is str and (found := specs.get(f"{inside.casefold()}.{name}")) is not None:
+            return found
+    return specs.get(name)
 
 
 def _opened(value: bytes | None) -> tuple[_Message, msgspec.Raw]:
@@ -182,16 +272,20 @@ def _table(source: Row) -> str:
     return table
 
 
-def _change(message: _Message, source: Row, table: str, schema: msgspec.Raw) -> tuple[_Change, list[Rejected]]:
+def _change(
+    message: _Message, source: Row, table: str, schema: msgspec.Raw, spec: _Spec
+) -> tuple[_Change, list[Rejected]]:
     op = message.op
     if op == "t":
         raise Refusal(Reason.RESYNC_NEEDED, f"{table} was truncated: delete its accounts, or read it again")
     if op not in ("c", "r", "u", "d"):
         raise Refusal(Reason.UNKNOWN_KIND if op else Reason.MISSING_FIELD, f"unknown op {str(op)[:40]!r}")
     raw = message.before if op == "d" else message.after
-    row, refused = _read_row(raw or {}, _types_in(schema, "before" if op == "d" else "after"))
-    change = _Change(op, _server(source), table, _at(message, source), _place(source), row, _origin(op, source))
-    return change, refused
+    row, refused = _read_row(raw or {}, _types_in(schema, "before" if op == "d" else "after"), spec)
+    asked = op == "u" and (spec.deleted is not None or "stage" in spec.words)
+    was = _read_row(message.before or {}, _types_in(schema, "before"), spec)[0] if asked else {}
+    at, place, origin = _at(message, source), _place(source), _origin(op, source)
+    return _Change(op, _server(source), table, at, place, row, was, origin, spec), refused
 
 
 def _server(source: Row) -> str:
@@ -228,20 +322,34 @@ def _origin(op: str, source: Row) -> Origin:
 
 
 def _account(change: _Change) -> Decoded:
-    claims = Claims(crm=change.record(), domain=claim(change.first(DOMAIN)))
-    if change.op == "d":
-        return [change.seen("delete", Claims(crm=claims.crm))]
-    found = account_traits(_without(change.row, ID))
-    return [_told(change, "facts", claims, found), *found.rejected]
+    crm = Claims(crm=change.record())
+    if change.op == "d" or change.is_marked_deleted:
+        return [change.seen("delete", crm)]
+    spec = change.spec
+    theirs = (other_id(system, change.row.get(column)) for system, column in spec.ids)
+    found = account_traits(_without(change.row, spec.id, _own_columns(spec)), spec.traits)
+    is_mapped = spec.traits is not None and "website" in spec.traits.traits
+    domain = claim(found.set.get("website") if is_mapped else change.first(DOMAIN))
+    claims = Claims(crm=crm.crm, domain=domain, also=tuple(filter(None, theirs)))
+    restored = [change.seen("restore", crm, "/restore")] if change.may_be_restored else []
+    return [*restored, _told(change, "facts", claims, found), *found.rejected]
+
+
+def _own_columns(spec: _Spec) -> tuple[str, ...]:
+    """What tells of the row and is no fact."""
+    columns = tuple(column for _, column in spec.ids)
+    return (*columns, spec.deleted) if spec.deleted else columns
 
 
 def _contact(change: _Change) -> Decoded:
     who, account = change.record(), change.account()
-    left = change.op == "u" and account is None and change.has(ACCOUNT_ID)
-    if change.op == "d" or left:
+    left = change.op == "u" and account is None and change.has(change.spec.account)
+    if change.op == "d" or left or change.is_marked_deleted:
         return [change.seen("contact", Claims(contact=who), gone=True)]
-    found = contact_traits({name: value for name, value in change.row.items() if name in CONTACT_COLUMNS})
-    claims = Claims(contact=who, crm=account, email=claim(change.first(EMAIL)))
+    mapped = change.spec.traits
+    known = CONTACT_COLUMNS if mapped is None else CONTACT_COLUMNS | mapped.taken
+    found = contact_traits({name: value for name, value in change.row.items() if name in known}, mapped)
+    claims = Claims(contact=who, crm=account, email=claim(change.first(change.spec.email)))
     return [_told(change, "contact", claims, found), *found.rejected]
 
 
@@ -255,12 +363,32 @@ def _told(change: _Change, kind: Kind, claims: Claims, found: FactChanges) -> Ob
     return change.seen(kind, claims, set=found.set, clear=clear)
 
 
+def _opportunity(change: _Change) -> Decoded:
+    """Whether an update is of the stage, only `before` can tell: the table needs REPLICA IDENTITY FULL."""
+    if change.op not in ("c", "u"):
+        return []
+    stages = change.spec.words["stage"]
+    stage, was = change.first(stages), next((change.was[each] for each in stages if each in change.was), None)
+    created = [("opportunity_created", "/created")] if change.op == "c" else []
+    moved = stage is not None and (change.op == "c" or was not in (None, stage))
+    names = [*created, *([("opportunity_stage_changed", "")] if moved else [])]
+    claims = Claims(opportunity=change.record(), crm=change.account())
+    props: Row = {"opportunity": claims.opportunity}
+    for word in ("stage", "is_closed", "is_won"):
+        if type(value := change.word(word)) in (str, bool):
+            props[word] = blot(value) if type(value) is str else value
+    if (amount := change.word("amount")) is not None:
+        props["amount"] = _as_number("amount", amount)
+    return [change.seen("activity", claims, suffix, name=name, props=props) for name, suffix in names]
+
+
 def _event(change: _Change) -> Decoded:
     if change.op not in ("c", "r"):
         return []
-    name = change.first(EVENT_NAME)
+    name = change.word("name")
     if type(name) is not str or not (name := snake(name)):
-        raise Refusal(Reason.BAD_NAME, f"a row of {change.table!r} names its event in {', '.join(EVENT_NAME)}")
+        columns = ", ".join(change.spec.words["name"])
+        raise Refusal(Reason.BAD_NAME, f"a row of {change.table!r} names its event in {columns}")
     id = key(f"{change.server}/{change.table}/{change.id()}", "the event's id") or ""
     at, props = _happened(change), _props(change)
     claims = _whose(change)
@@ -270,11 +398,11 @@ def _event(change: _Change) -> Decoded:
 
 
 def _happened(change: _Change) -> int:
-    told = change.first(EVENT_AT)
+    told = change.word("at")
     if told is not None:
         return instant(f"{told}Z" if _is_naive(told) else told, "the event's time")
     if change.origin == "import":
-        detail = f"a row of {change.table!r} tells its time in {', '.join(EVENT_AT)}"
+        detail = f"a row of {change.table!r} tells its time in {', '.join(change.spec.words['at'])}"
         raise Refusal(Reason.MISSING_FIELD, detail)  # read now, but when did it happen?
     return change.at
 
@@ -288,12 +416,12 @@ def _is_naive(told: Any) -> bool:
 
 
 def _whose(change: _Change) -> Claims:
-    contact = _id(change.row.get("contact_id"), "contact_id")
+    contact = _id(change.word("contact"), "contact_id")
     claims = Claims(
         crm=change.account(),
         contact=f"{change.server}:{contact}" if contact else None,
-        user=_user(change.row.get("user_id")),
-        email=claim(change.first(EMAIL)),
+        user=_user(change.word("user")),
+        email=claim(change.first(change.spec.email)),
         domain=claim(change.first(DOMAIN[:1])),
     )
     if claims == _NOBODY:
@@ -311,28 +439,29 @@ _NOBODY = Claims()
 
 def _props(change: _Change) -> Row:
     """The other columns, and what stands in a column of JSON."""
-    told = change.first(EVENT_PROPS)
+    told = change.word("props")
     inner = read(_decode_props, admit(told.encode(errors="replace"))) if type(told) is str else told
     if inner is not None and type(inner) is not dict:
         raise Refusal(Reason.WRONG_TYPE, f"properties of {change.table!r} are no object")
-    used = (ID, ACCOUNT_ID, EVENT_NAME, EVENT_AT, EVENT_PROPS, ("contact_id", "user_id", "domain"))
+    used = (change.spec.id, change.spec.account, *change.spec.words.values(), ("domain",))
     columns = {name: value for name, value in _without(change.row, *used).items() if value is not None}
     props = scrub(columns | (inner or {}))
     props.pop("name", None)  # of a form, the person's
     return props
 
 
-TABLES: dict[str, Callable[[_Change], Decoded]] = {
-    "account": _account, "accounts": _account, "company": _account, "companies": _account,
-    "contact": _contact, "contacts": _contact, "person": _contact, "people": _contact,
-    "event": _event, "events": _event, "activity": _event, "activities": _event,
-}  # fmt: skip
+_MAKERS: dict[str, Callable[[_Change], Decoded]] = {
+    "account": _account,
+    "contact": _contact,
+    "opportunity": _opportunity,
+    "activity": _event,
+}
 
 
 # -- values
 
 
-def _read_row(raw: Row, types: Mapping[str, _Field]) -> tuple[Row, list[Rejected]]:
+def _read_row(raw: Row, types: Mapping[str, _Field], spec: _Spec) -> tuple[Row, list[Rejected]]:
     """The row under our names, without what is not a value, and why others are refused."""
     row: Row = {}
     refused = []
@@ -341,13 +470,13 @@ def _read_row(raw: Row, types: Mapping[str, _Field]) -> tuple[Row, list[Rejected
             continue
         try:
             name = snake(column)
-            row[name] = _value(name, value, types.get(column))
+            row[name] = _value(name, value, types.get(column), spec)
         except Refusal as refusal:
             refused.append(refusal.rejected)
     return row, refused
 
 
-def _value(name: str, value: Any, typed: _Field | None) -> Any:
+def _value(name: str, value: Any, typed: _Field | None, spec: _Spec) -> Any:
     if value is None:
         return None
     told = typed.name if typed else None
@@ -355,9 +484,9 @@ def _value(name: str, value: Any, typed: _Field | None) -> Any:
         value = _READERS[told](name, value, typed)
     elif type(value) is dict and value.keys() == {"scale", "value"}:
         value = _unscaled(name, value["value"], value["scale"])  # says itself what it is
-    elif told is None and name in DATES and type(value) is int:
+    elif told is None and name in spec.dates and type(value) is int:
         raise Refusal(Reason.BAD_VALUE, f"{name} is {value}: days or microseconds? Enable schemas")
-    return _as_number(name, value) if name in NUMBERS else value
+    return _as_number(name, value) if name in spec.numbers else value
 
 
 def _as_number(name: str, value: Any) -> Any:
@@ -436,3 +565,6 @@ def _types(schema: bytes, part: str) -> Mapping[str, _Field]:
     found = read(_decode_schema, schema)
     columns = next((each.fields for each in (found and found.fields) or () if each.field == part), None)
     return {each.field: each for each in columns or () if each.field}
+
+
+decode = decoder(shipped())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -40,15 +41,52 @@ class FactChanges(msgspec.Struct, gc=False):
     rejected: list[Rejected] = msgspec.field(default_factory=list)
 
 
-def account_traits(traits: Mapping[str, Any]) -> FactChanges:
+class TraitMap(msgspec.Struct, frozen=True, gc=False):
+    """Traits that a sources file maps: nothing else says their facts, and they say nothing else."""
+
+    traits: dict[str, tuple[str, ...]]  # fact -> traits in snake_case, the first with a value
+    taken: frozenset[str]
+
+    @classmethod
+    def of(cls, fields: Mapping[str, tuple[str, ...]]) -> TraitMap | None:
+        """None where nothing is mapped."""
+        if not fields:
+            return None
+        traits = {fact: tuple(map(snake, said)) for fact, said in fields.items()}
+        return cls(traits, frozenset(trait for said in traits.values() for trait in said))
+
+    def said(self, traits: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        named = {snake(key): value for key, value in traits.items()}
+        for fact, fields in self.traits.items():
+            spoken = [named[trait] for trait in fields if trait in named]
+            if spoken:
+                yield fact, next((value for value in spoken if value not in (None, "")), spoken[0])
+
+    def leaves(self, key: str, fact: str) -> bool:
+        """Whether a trait that would say `fact` is read as built in."""
+        return fact not in self.traits and snake(key) not in self.taken
+
+
+def account_traits(traits: Mapping[str, Any], mapped: TraitMap | None = None) -> FactChanges:
     """Traits of a company. Null clears; empty text says nothing; nested objects are left out."""
+    if mapped is not None:
+        named = ((key, _named(key, ACCOUNT_NAMES), value) for key, value in _with_address(traits))
+        rest = ((name, value) for key, name, value in named if mapped.leaves(key, name))
+        return _changes(chain(mapped.said(traits), rest))
     return _changes((_named(key, ACCOUNT_NAMES), value) for key, value in _with_address(traits))
 
 
-def contact_traits(traits: Mapping[str, Any]) -> FactChanges:
+def contact_traits(traits: Mapping[str, Any], mapped: TraitMap | None = None) -> FactChanges:
     """Traits of a person, the same way, and without the person's name."""
+    if mapped is not None:
+        rest = {key: value for key, value in traits.items() if mapped.leaves(key, _named(key, CONTACT_NAMES))}
+        return _changes(chain(mapped.said(traits), _of_contact(rest)))
+    return _changes(_of_contact(traits))
+
+
+def _of_contact(traits: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     named = ((_named(key, CONTACT_NAMES), value) for key, value in traits.items())
-    return _changes((name, value) for name, value in named if name not in ("name", "address"))
+    return ((name, value) for name, value in named if name not in ("name", "address"))
 
 
 def _with_address(traits: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

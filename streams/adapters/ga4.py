@@ -37,6 +37,8 @@ _BOOKKEEPING = frozenset({
     "session_id", "synthetic_bundle", *_ACCOUNT_KEYS,
 })  # fmt: skip
 _NOT_SET = (None, "(not set)")
+# What a parameter can be. Anything else is no parameter of GA4, and nobody has looked at what it holds.
+_PLAIN_TYPES = frozenset({str, int, float, bool})
 _WHOLE = re.compile(r"-?\d{1,19}", re.ASCII)
 
 
@@ -50,12 +52,8 @@ class _Value(msgspec.Struct, gc=False):
     value: Any = None  # of the Measurement Protocol's user properties
 
     def plain(self) -> Any:
-        if self.string_value is not None:
-            return self.string_value
-        if self.int_value is not None:
-            return _whole(self.int_value)
-        numbers = (self.float_value, self.double_value, self.value)
-        return next((number for number in numbers if number is not None), None)
+        values = (self.string_value, _whole(self.int_value), self.float_value, self.double_value, self.value)
+        return next((value for value in values if type(value) in _PLAIN_TYPES), None)
 
 
 class _Parameter(msgspec.Struct, gc=False):
@@ -193,7 +191,9 @@ def _id(claims: Claims, event: _Event) -> str:
 
 def _props(name: str, event: _Event) -> dict[str, Any]:
     params = event.params
-    own = {field: said for field, said in params.items() if field not in _BOOKKEEPING and said is not None}
+    own = {
+        field: said for field, said in params.items() if field not in _BOOKKEEPING and type(said) in _PLAIN_TYPES
+    }
     props = own_props(own)
     if items := [known for item in event.items if (known := own_props(dict(_item(item))))]:
         props["items"] = items
@@ -210,7 +210,7 @@ def _view(name: str, params: dict[str, Any]) -> dict[str, Any]:
 def _item(item: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """What is known of an item: a row lists all 30 columns, mostly empty."""
     for name, value in item.items():
-        if value not in _NOT_SET and type(value) not in (list, dict):
+        if type(value) in _PLAIN_TYPES and value not in _NOT_SET:
             yield name, _whole(value) if name == "quantity" else value
 
 

@@ -1,10 +1,11 @@
 """HubSpot webhooks: one notification or an array of them, as HubSpot posts it.
 
     company   creation, propertyChange -> facts; deletion, restore -> delete, restore
-    contact   creation, propertyChange, restore -> contact; deletion, privacyDeletion -> contact that is gone
+    contact   creation, propertyChange, restore -> contact; deletion -> contact that is gone
+              privacyDeletion -> erase
     deal      creation -> activity `opportunity_created`; `dealstage` -> `opportunity_stage_changed`
     associationChange   contact and company -> contact of that company, or gone from it; deal and company -> link
-    merge     what was merged away -> delete, or contact that is gone
+    merge     of companies, of contacts -> merge; of deals -> nothing, each stays linked to its company
 
 The generic form, `object.propertyChange` with an `objectTypeId`, is the same under another name, and
 an app may get both: a notification's id is made of what it says and not of `eventId`, which HubSpot
@@ -15,14 +16,19 @@ association, one from either end, all have one id.
 belongs to is told by associations alone, or by the properties that mirror the primary one. We have
 one account for each: an association that is not the primary one says nothing to us.
 
-Other objects are understood and yield nothing. What we cannot say yet (joining the histories of
-merged records, erasing a person) is a rejection beside what we can.
+HubSpot promises no order, neither of messages nor within an array. A contact that changes companies
+is told in up to three notifications: gone from the one, added to the other, and the property that
+mirrors it. Those of one array are put in the order that ends where the contact is.
+
+A fact that somebody typed into HubSpot has the source `human`, which outranks what programs report.
+
+Other objects are understood and yield nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -30,11 +36,14 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from streams.adapters.base import Claims, Decoded, Kind, Observation, Reason, Rejected
+from rules.sources import HUMAN, Sources
+from streams.adapters.base import Claims, Decode, Decoded, Kind, Observation, Reason, Rejected
 from streams.adapters.facts import FactChanges, put
+from streams.adapters.ids import other_id
 from streams.adapters.names import fit, is_personal, snake
 from streams.adapters.times import instant, instant_or_none
 from streams.adapters.wire import Refusal, claim, key, one_or_many, read
+from streams.sources import shipped
 
 # Their property, our fact. What does not stand here keeps its own name.
 COMPANY_FACTS = {
@@ -100,6 +109,7 @@ class _Event(msgspec.Struct, rename="camel", gc=False):
     object_type_id: str | None = None
     property_name: str | None = None
     property_value: Any = msgspec.UNSET
+    change_source: Any = None
     is_sensitive: bool | None = None
     from_object_id: _Id = None
     to_object_id: _Id = None
@@ -118,6 +128,36 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 
 
 @dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a sources file says of HubSpot: of a property, our fact, or None where it is not asked for one."""
+
+    company: Mapping[str, str]
+    contact: Mapping[str, str]
+    replaced: frozenset[str]  # facts of companies that only mapped properties say
+    ids: Mapping[str, str]  # property -> the system whose id it holds
+    sources: Sources
+
+    @classmethod
+    def of(cls, sources: Sources) -> _Reading:
+        company, contact = (sources.fields_of("hubspot", each) for each in ("company", "contact"))
+        ids = {field: system for system, field in sources.ids.get("hubspot", {}).items()}
+        return cls(_by_property(COMPANY_FACTS, company), _by_property(CONTACT_FACTS, contact), frozenset(company),
+                   ids, sources)  # fmt: skip
+
+    def company_fact(self, name: str) -> str | None:
+        """What is in no table keeps its own name, unless that is a fact that another property says."""
+        if name in self.company:
+            return self.company[name]
+        fact = COMPANY_FACTS.get(name) or snake(name)
+        return None if fact in self.replaced else fact
+
+
+def _by_property(built_in: Mapping[str, str], mapped: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    kept = {name: fact for name, fact in built_in.items() if fact not in mapped}
+    return kept | {name: fact for fact, names in mapped.items() for name in names}
+
+
+@dataclass(frozen=True, slots=True)
 class _Notice:
     """One notification, whichever form it came in: `company.deletion` of record `hubspot:5543`."""
 
@@ -126,6 +166,7 @@ class _Notice:
     record: str
     at: int
     event: _Event
+    reading: _Reading
 
     def seen(self, kind: Kind, claims: Claims, what: str = "", value: str = "", **said: Any) -> Observation:
         """`what` and `value` tell apart what one record says at one instant."""
@@ -135,12 +176,18 @@ class _Notice:
         return Observation(kind=kind, claims=claims, at=self.at, id=key(id, "the event's id") or "", **said)
 
 
-def decode(value: bytes | None, received: int) -> Decoded:
-    try:
-        events = one_or_many(value)
-    except Refusal as refusal:
-        return [refusal.rejected]
-    return list(_once(found for event in events for found in _observations(event)))
+def decoder(sources: Sources) -> Decode:
+    """Reads the properties that `sources` maps, and what is built in."""
+    reading = _Reading.of(sources)
+
+    def decode(value: bytes | None, received: int) -> Decoded:
+        try:
+            events = one_or_many(value)
+        except Refusal as refusal:
+            return [refusal.rejected]
+        return _settled(_once(found for event in events for found in _observations(event, reading)))
+
+    return decode
 
 
 def _once(found: Iterator[Observation | Rejected]) -> Iterator[Observation | Rejected]:
@@ -154,17 +201,69 @@ def _once(found: Iterator[Observation | Rejected]) -> Iterator[Observation | Rej
         yield each
 
 
-def _observations(raw: msgspec.Raw) -> Decoded:
+def _settled(found: Iterator[Observation | Rejected]) -> Decoded:
+    """In the order in which it came, but for where a contact belongs: all that is said of that stands where the
+    first of it came, so that what else is said of the contact finds it there."""
+    parts: list[Rejected | list[Observation]] = []
+    of_contact: dict[str | None, list[Observation]] = {}
+    for each in found:
+        if isinstance(each, Rejected):
+            parts.append(each)
+        elif not _says_where(each):
+            parts.append([each])
+        elif said := of_contact.get(each.claims.contact):
+            said.append(each)
+        else:
+            parts.append(of_contact.setdefault(each.claims.contact, [each]))
+    ordered = (_ending_where_it_is(each) if isinstance(each, list) else [each] for each in parts)
+    return [each for group in ordered for each in group]
+
+
+def _says_where(part: Observation) -> bool:
+    return part.kind == "contact" and (part.gone or part.claims.crm is not None)
+
+
+def _ending_where_it_is(said: list[Observation]) -> Sequence[Observation]:
+    """What is said of one contact's company, by time, and the decisive word at the end.
+
+    That is the newest company the contact was added to, unless it is gone from that one, or from all, since.
+    """
+    if len(said) < 2:
+        return said
+    ordered = sorted(said, key=_by_time)
+    decisive = ordered[0]
+    for each in ordered[1:]:
+        if not (each.gone and _is_of_another(each, decisive)):
+            decisive = each
+    return [*(each for each in ordered if each is not decisive), decisive]
+
+
+# Of one instant, what is worth more: an association, the property that mirrors it, a contact that was deleted.
+_WORTH = {"contact.associationChange": 0, "contact.propertyChange": 1, "contact.deletion": 2}
+
+
+def _by_time(said: Observation) -> tuple[int, bool, bool, int, str]:
+    """Of one instant, a company is worth more than none, and in the end the id decides."""
+    worth = _WORTH[said.id.split("/", 2)[1]]
+    return said.at, worth > 1, not said.gone, worth, said.claims.crm or ""
+
+
+def _is_of_another(gone: Observation, stated: Observation) -> bool:
+    """Whoever is gone from one company is still at the other."""
+    return not stated.gone and gone.claims.crm not in (None, stated.claims.crm)
+
+
+def _observations(raw: msgspec.Raw, reading: _Reading) -> Decoded:
     try:
         event = read(_decode_event, bytes(raw))
         if event.subscription_type.endswith(".associationChange"):
-            return _association(event)
+            return _association(event, reading)
         if (kind := _object(event)) is None:
             return []
         verb = event.subscription_type.partition(".")[2]
         if (make := _MAKERS.get((kind, verb))) is None:
             raise Refusal(Reason.UNKNOWN_KIND, f"unknown subscriptionType {event.subscription_type[:60]!r}")
-        return make(_Notice(kind, verb, _subject(event, verb), _at(event), event))
+        return make(_Notice(kind, verb, _subject(event, verb), _at(event), event, reading))
     except Refusal as refusal:
         return [refusal.rejected]
 
@@ -275,11 +374,21 @@ def _company_changed(notice: _Notice) -> Decoded:
     if (told := _property(notice)) is None:
         return []
     name, value = told
-    fact = COMPANY_FACTS.get(name) or snake(name)
+    if system := notice.reading.ids.get(name):
+        return _known_elsewhere(notice, system, told)
+    fact = notice.reading.company_fact(name)
     if not fact or is_personal(fact) or (not value and name in SECOND_NAMES):
         return []
     claims = Claims(crm=notice.record, domain=claim(value) if fact == "website" else None)
     return _changed(notice, "facts", claims, fact, told)
+
+
+def _known_elsewhere(notice: _Notice, system: str, told: tuple[str, str]) -> Decoded:
+    """The id of the same company in another system."""
+    name, value = told
+    if (also := other_id(system, value)) is None:
+        return []
+    return [notice.seen("facts", Claims(crm=notice.record, also=(also,)), snake(name), _mark(name, value))]
 
 
 def _changed(notice: _Notice, kind: Kind, claims: Claims, fact: str, told: tuple[str, str]) -> Decoded:
@@ -291,7 +400,9 @@ def _changed(notice: _Notice, kind: Kind, claims: Claims, fact: str, told: tuple
     if not (changes.set or changes.clear):
         return list(changes.rejected)
     what = snake(name), _mark(name, value)
-    return [notice.seen(kind, claims, *what, set=changes.set, clear=changes.clear)]
+    by_hand = notice.reading.sources.is_human_in_hubspot(notice.event.change_source)
+    source = HUMAN if kind == "facts" and by_hand else ""
+    return [notice.seen(kind, claims, *what, set=changes.set, clear=changes.clear, source=source)]
 
 
 def _company_deleted(notice: _Notice) -> Decoded:
@@ -304,8 +415,7 @@ def _company_restored(notice: _Notice) -> Decoded:
 
 
 def _company_merged(notice: _Notice) -> Decoded:
-    gone = [notice.seen("delete", Claims(crm=each), _bare(each)) for each in _merged(notice)]
-    return [*gone, _unjoined(notice)]
+    return _joined(notice, Claims(crm=notice.record))
 
 
 # -- contacts
@@ -327,7 +437,7 @@ def _contact_changed(notice: _Notice) -> Decoded:
     claims = Claims(contact=notice.record)
     if status := _status(name, value):
         return [notice.seen("contact", claims, name, _mark(name, value), set={"status": status})]
-    fact = CONTACT_FACTS.get(name)
+    fact = notice.reading.contact.get(name)
     return _changed(notice, "contact", claims, fact, told) if fact else []
 
 
@@ -350,8 +460,7 @@ def _contact_gone(notice: _Notice) -> Decoded:
 
 
 def _contact_erased(notice: _Notice) -> Decoded:
-    detail = f"contact {_bare(notice.record)}: is gone now, but what is stored of the person is not erased"
-    return [*_contact_gone(notice), Rejected(Reason.ERASURE_UNSUPPORTED, detail)]
+    return [notice.seen("erase", Claims(contact=notice.record))]
 
 
 def _contact_restored(notice: _Notice) -> Decoded:
@@ -361,9 +470,7 @@ def _contact_restored(notice: _Notice) -> Decoded:
 
 
 def _contact_merged(notice: _Notice) -> Decoded:
-    merged = _merged(notice)
-    gone = [notice.seen("contact", Claims(contact=each), _bare(each), gone=True) for each in merged]
-    return [*gone, _unjoined(notice)]
+    return _joined(notice, Claims(contact=notice.record))
 
 
 # -- deals
@@ -398,7 +505,9 @@ def _nothing(_: _Notice) -> Decoded:
 
 
 def _deal_merged(notice: _Notice) -> Decoded:
-    return [_unjoined(notice)] if _merged(notice) else []
+    """Nothing is kept of a deal but its company: what is told of either still finds it."""
+    _merged(notice)
+    return []
 
 
 # -- merges
@@ -420,16 +529,18 @@ def _merged(notice: _Notice) -> list[str]:
     return [record for record in dict.fromkeys(records) if record != notice.record]
 
 
-def _unjoined(notice: _Notice) -> Rejected:
-    merged = ", ".join(_bare(each) for each in _merged(notice)[:5])
-    detail = f"{notice.object} {merged} merged into {_bare(notice.record)}: their histories are not joined"
-    return Rejected(Reason.MERGE_UNSUPPORTED, detail)
+def _joined(notice: _Notice, survivor: Claims) -> Decoded:
+    merged = _merged(notice)
+    if not merged:
+        return []
+    digest = blake2b(",".join(sorted(merged)).encode(), digest_size=6).hexdigest()
+    return [notice.seen("merge", survivor, "", digest, merged=tuple(merged))]
 
 
 # -- associations
 
 
-def _association(event: _Event) -> Decoded:
+def _association(event: _Event, reading: _Reading) -> Decoded:
     ends = _ends(event)
     company = ends.get("company")
     if company is None or len(ends) < 2 or not _is_primary(event):
@@ -437,11 +548,11 @@ def _association(event: _Event) -> Decoded:
     removed = bool(event.association_removed)
     what = _bare(company), "removed" if removed else "added"
     if contact := ends.get("contact"):
-        notice = _Notice("contact", "associationChange", contact, _at(event), event)
+        notice = _Notice("contact", "associationChange", contact, _at(event), event, reading)
         claims = Claims(contact=contact, crm=company)
         return [notice.seen("contact", claims, *what, gone=removed)]
     deal = ends["deal"]
-    notice = _Notice("deal", "associationChange", deal, _at(event), event)
+    notice = _Notice("deal", "associationChange", deal, _at(event), event, reading)
     return [] if removed else [notice.seen("link", Claims(opportunity=deal, crm=company), *what)]
 
 
@@ -483,3 +594,4 @@ _MAKERS: dict[tuple[str, str], Callable[[_Notice], Decoded]] = {
     ("deal", "restore"): _nothing,
     ("deal", "merge"): _deal_merged,
 }
+decode = decoder(shipped())

@@ -9,46 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
+from rules import personal
+from rules.personal import is_personal
 from streams.adapters.base import Reason
 from streams.adapters.wire import MAX_KEY, Refusal
 
-_SEAM = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_GAP = re.compile(r"[\W_]+")
-
-# Compared without underscores, so that first_name, firstName and firstname are one.
-PERSONAL = frozenset({
-    "avatar", "birthdate", "birthday", "contactname", "customername", "dateofbirth", "displayname", "dob",
-    "familyname", "fax", "faxnumber", "fname", "forename", "gender", "givenname", "ip", "ipaddress",
-    "leadname", "lname", "mail", "middlename", "mobile", "mobilenumber", "nickname", "personname", "photo",
-    "postaladdress", "signature", "ssn", "street", "streetaddress", "surname", "tel", "telephone",
-    "telephonenumber", "telnumber", "username", "whatsapp", "yourname",
-})  # fmt: skip
-PERSONAL_ENDINGS = (
-    "email", "emailaddress", "emails", "firstname", "fullname", "lastname", "mobilephone", "phone",
-    "phonenumber", "phones",
-)  # fmt: skip
+__all__ = ["blot", "fit", "is_personal", "scrub", "snake"]
 
 
 def snake(text: str) -> str:
     """`Demo Requested`, `demoRequested` and `demo-requested` are `demo_requested`; "" if nothing is left."""
     if len(text) > MAX_KEY:
         raise Refusal(Reason.BAD_NAME, f"a name has {len(text):,} characters, more than {MAX_KEY}")
-    return _snake(text)
-
-
-@lru_cache(maxsize=8192)
-def _snake(text: str) -> str:
-    return _GAP.sub("_", _SEAM.sub("_", text)).strip("_").lower()
-
-
-@lru_cache(maxsize=8192)
-def is_personal(name: str) -> bool:
-    """Whether a snake_case name says that the value is about a private person."""
-    bare = name.replace("_", "")
-    return bare in PERSONAL or bare.endswith(PERSONAL_ENDINGS)
+    return personal.snake(blot(text))
 
 
 def scrub(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,9 @@ One event, a `batch` of them, or a list. A webhook puts the event into `event` b
 
 The account is the group of the first type in `_ACCOUNTS`. Kafka rows may know groups by number only;
 then it is `$group_0`, the first type that the project made. `$`-properties are PostHog's own and not
-kept. `$set_once` is not read: whether the value counts, only PostHog knows.
+kept. `$set_once` is not read: whether the value counts, only PostHog knows. Nor is `sent_at`: PostHog
+corrects a device's clock by the instant at which it received the event, and what it passes on has been
+corrected; a captured one does not say when that was, and the time we read it at may be hours later.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from typing import Any, TypeAlias
 import msgspec
 
 from rules.records import Origin
-from streams.adapters.base import Claims, Decoded, Observation, Reason
-from streams.adapters.facts import account_traits, contact_traits
+from rules.sources import Sources
+from streams.adapters.base import Claims, Decode, Decoded, Observation, Reason
+from streams.adapters.facts import TraitMap, account_traits, contact_traits
+from streams.adapters.ids import event_id
 from streams.adapters.names import snake
 from streams.adapters.tracking import email, name_of, own_props, page, screen, utc
 from streams.adapters.wire import Refusal, admit, claim, key, read
@@ -88,30 +92,44 @@ _decode_part = msgspec.json.Decoder(_Message).decode
 _decode_properties = msgspec.json.Decoder(_Properties | None).decode
 
 
-def decode(value: bytes | None, received: int) -> Decoded:
+class _Maps(msgspec.Struct, frozen=True, gc=False):
+    """Which properties of groups and persons are mapped."""
+
+    group: TraitMap | None
+    person: TraitMap | None
+
+
+def decoder(sources: Sources) -> Decode:
+    """Reads the properties that `sources` maps, and what is built in."""
+    group, person = (TraitMap.of(sources.fields_of("posthog", each)) for each in ("group", "person"))
+    maps = _Maps(group, person)
+
+    def decode(value: bytes | None, received: int) -> Decoded:
+        try:
+            message = read(_decode_message, admit(value))
+            if isinstance(message, _Message) and message.batch is None:
+                return _observations(message, received, "live", maps)
+        except Refusal as refusal:
+            return [refusal.rejected]
+        if isinstance(message, list):
+            return _batch(message, received, "live", maps)
+        return _batch(message.batch or [], received, "import" if message.historical_migration else "live", maps)
+
+    return decode
+
+
+def _batch(parts: list[msgspec.Raw], received: int, origin: Origin, maps: _Maps) -> Decoded:
+    return [found for part in parts for found in _part(part, received, origin, maps)]
+
+
+def _part(part: msgspec.Raw, received: int, origin: Origin, maps: _Maps) -> Decoded:
     try:
-        message = read(_decode_message, admit(value))
-        if isinstance(message, _Message) and message.batch is None:
-            return _observations(message, received, "live")
+        return _observations(read(_decode_part, bytes(part)), received, origin, maps)
     except Refusal as refusal:
         return [refusal.rejected]
-    if isinstance(message, list):
-        return _batch(message, received, "live")
-    return _batch(message.batch or [], received, "import" if message.historical_migration else "live")
 
 
-def _batch(parts: list[msgspec.Raw], received: int, origin: Origin) -> Decoded:
-    return [found for part in parts for found in _part(part, received, origin)]
-
-
-def _part(part: msgspec.Raw, received: int, origin: Origin) -> Decoded:
-    try:
-        return _observations(read(_decode_part, bytes(part)), received, origin)
-    except Refusal as refusal:
-        return [refusal.rejected]
-
-
-def _observations(message: _Message, received: int, origin: Origin) -> Decoded:
+def _observations(message: _Message, received: int, origin: Origin, maps: _Maps) -> Decoded:
     if message.event is None and message.cohort_id is not None:
         return []  # of its cohorts: who is in them is an answer of PostHog's
     outer, message = message, message.event if isinstance(message.event, _Message) else message
@@ -121,12 +139,12 @@ def _observations(message: _Message, received: int, origin: Origin) -> Decoded:
     event = _Event(
         name=message.event,
         at=received if message.timestamp is None else utc(message.timestamp, "timestamp"),
-        id=key(message.uuid, "uuid") or name_of(properties.get("$insert_id"), "$insert_id") or "",
+        id=event_id(key(message.uuid, "uuid") or name_of(properties.get("$insert_id"), "$insert_id") or ""),
         origin=origin,
         properties=properties,
         claims=_claims(outer, message, properties),
     )
-    return [*_MAKERS.get(event.name, _activity)(event), *_contact(event, message)]
+    return [*_MAKERS.get(event.name, _activity)(event, maps), *_contact(event, message, maps)]
 
 
 def _properties(said: _Properties | str | None) -> _Properties:
@@ -193,7 +211,7 @@ def _preferred(groups: Mapping[str, Any]) -> str | None:
 # -- what it says --------------------------------------------------------------------------------------------
 
 
-def _activity(event: _Event) -> Decoded:
+def _activity(event: _Event, _: _Maps) -> Decoded:
     if event.name in _NOISE:
         return []
     if not (name := _VIEWS.get(event.name) or snake(event.name)):
@@ -221,7 +239,7 @@ def _view(name: str, said: _Properties) -> _Properties:
     return screen(said.get("$screen_name")) if name == "$screen" else {}
 
 
-def _group(event: _Event) -> Decoded:
+def _group(event: _Event, maps: _Maps) -> Decoded:
     said = event.properties
     group, kind = name_of(said.get("$group_key"), "$group_key"), said.get("$group_type")
     if not group or not isinstance(kind, str):
@@ -229,7 +247,7 @@ def _group(event: _Event) -> Decoded:
     if kind.lower() not in _ACCOUNTS:
         return []
     traits = said.get("$group_set")
-    found = account_traits(traits if isinstance(traits, dict) else {})
+    found = account_traits(traits if isinstance(traits, dict) else {}, maps.group)
     claims = _member(event, group, claim(found.set.get("website")))
     return [_observation(event, claims, kind="facts", set=found.set, clear=found.clear), *found.rejected]
 
@@ -242,11 +260,11 @@ def _member(event: _Event, group: str, domain: str | None) -> Claims:
     return Claims(group=group, domain=domain, user=said.user, anonymous=said.anonymous, email=said.email)
 
 
-def _identify(event: _Event) -> Decoded:
+def _identify(event: _Event, _: _Maps) -> Decoded:
     return _link(event, "$anon_distinct_id")
 
 
-def _alias(event: _Event) -> Decoded:
+def _alias(event: _Event, _: _Maps) -> Decoded:
     if _somebody(event.properties.get("alias"), "alias") is None:
         raise Refusal(Reason.MISSING_FIELD, f"{event.name} names the other id in `alias`")
     return _link(event, "alias")
@@ -261,12 +279,12 @@ def _link(event: _Event, field: str) -> Decoded:
     return [_observation(event, claims, kind="link")]
 
 
-def _contact(event: _Event, message: _Message) -> Decoded:
+def _contact(event: _Event, message: _Message, maps: _Maps) -> Decoded:
     """What any event may say of its person."""
     if not (event.claims.user or event.claims.anonymous):
         return []
     said = _set(message, event.properties) | dict.fromkeys(_unset(event, message))
-    found = contact_traits({name: value for name, value in said.items() if not name.startswith("$")})
+    found = contact_traits({name: value for name, value in said.items() if not name.startswith("$")}, maps.person)
     if not (found.set or found.clear):
         return list(found.rejected)
     id = f"{event.id}/person" if event.id else ""
@@ -286,9 +304,11 @@ def _observation(event: _Event, claims: Claims, **said: Any) -> Observation:
 
 
 _NOBODY_CLAIMED = Claims()
-_MAKERS: dict[str, Callable[[_Event], Decoded]] = {
+_MAKERS: dict[str, Callable[[_Event, _Maps], Decoded]] = {
     "$groupidentify": _group,
     "$identify": _identify,
     "$create_alias": _alias,
     "$merge_dangerously": _alias,
 }
+
+decode = decoder(Sources())

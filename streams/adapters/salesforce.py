@@ -1,15 +1,25 @@
 """Salesforce Change Data Capture: what Pub/Sub yields when decoded, and the CometD envelope.
 
-    Account      -> facts; DELETE, UNDELETE -> delete, restore
-    Contact      -> contact; DELETE, or leaving its account -> contact that is gone
-    Opportunity  -> activities `opportunity_created`, `opportunity_stage_changed`; a new AccountId
-                    alone -> link
+    Account        -> facts, the parent account among them; DELETE, UNDELETE -> delete, restore
+    Contact, Lead  -> contact; DELETE, or leaving its account -> contact that is gone; a lead that was converted
+                      -> contact of its account, and merge into the contact that it became
+    Opportunity    -> activities `opportunity_created`, `opportunity_stage_changed`; a new AccountId
+                      alone -> link
+    CampaignMember -> activities `campaign_member_added`, `campaign_responded`
+    Task           -> when it is completed, activity by its subtype: `call_logged`, `email_sent` and so on
 
 **Which fields a message speaks of.** A decoded Pub/Sub message has all fields of the schema, and
 null in an UPDATE mostly means "unchanged": only `changedFields` and `nulledFields` count, and null
 in one of them clears. CometD sends changed fields only and may leave the lists empty: then what is
 there and not null counts. A CREATE speaks of what is not null. An UNDELETE speaks of everything:
-what it leaves out is cleared.
+what it leaves out is cleared. Of a long text an UPDATE may hold the difference alone (`diffFields`):
+it is not applied, and refused if the field is mapped.
+
+An UPDATE does not say to whom an unchanged campaign member or task belongs. Event enrichment adds
+ContactId, LeadId, WhoId and the like to every message; without it such an activity is unattributed.
+
+Where Salesforce says only that something changed (GAP and overflow events, `001*`), the message is
+refused with the ids to read again, and each account it names is stale.
 
 Other entities are understood and yield nothing; so does the echo of what we wrote ourselves.
 """
@@ -17,18 +27,21 @@ Other entities are understood and yield nothing; so does the echo of what we wro
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
-from streams.adapters.base import Claims, Decoded, Observation, Reason
+from rules.sources import HUMAN, Sources
+from streams.adapters.base import Claims, Decode, Decoded, Kind, Observation, Reason, Rejected
 from streams.adapters.facts import FactChanges, number, put
+from streams.adapters.ids import event_id, other_id, record_id
 from streams.adapters.names import fit
-from streams.adapters.times import instant
+from streams.adapters.times import instant, instant_or_none
 from streams.adapters.wire import Refusal, admit, claim, key, read
+
+__all__ = ["decode", "decoder", "record_id"]
 
 OUR_CLIENT = "isotherm"
 
@@ -44,9 +57,15 @@ ACCOUNT_FACTS = {
     "account_type": ("Type",),
     "ownership": ("Ownership",),
     "owner": ("OwnerId",),
+    "parent": ("ParentId",),
 }
 CONTACT_FACTS = {"title": ("Title",), "department": ("Department",)}
+LEAD_FACTS = {"title": ("Title",), "lead_status": ("Status",)}
+REFERENCES = frozenset({"parent"})  # facts whose value is a record
 OPPORTUNITY_PROPS = {"stage": "StageName", "is_closed": "IsClosed", "is_won": "IsWon"}
+TASK_PROPS = {"type": "Type", "subtype": "TaskSubtype", "outcome": "CallDisposition"}
+# By the first of TaskSubtype and Type that is here. A call is theirs if its CallType says so.
+TASKS = {"call": "call_logged", "email": "email_sent", "listemail": "email_sent", "meeting": "meeting_held"}
 
 
 class _Header(msgspec.Struct, rename="camel", gc=False):
@@ -57,8 +76,10 @@ class _Header(msgspec.Struct, rename="camel", gc=False):
     transaction_key: str
     sequence_number: int
     change_origin: str | None = None
+    commit_user: Any = None
     changed_fields: list[str] | None = None
     nulled_fields: list[str] | None = None
+    diff_fields: list[str] | None = None
 
 
 class _Payload(msgspec.Struct, gc=False):
@@ -73,6 +94,52 @@ class _Wrapped(msgspec.Struct, gc=False):
 _decode_wrapped = msgspec.json.Decoder(_Wrapped).decode
 _decode_body = msgspec.json.Decoder(dict[str, Any]).decode
 
+_Row: TypeAlias = tuple[str, tuple[str, ...]]  # a fact, and the paths that say it
+
+
+class _Map(msgspec.Struct, frozen=True, gc=False):
+    """Which paths say which facts, and the other way round: a message mostly speaks of few."""
+
+    rows: tuple[_Row, ...]
+    facts: dict[str, frozenset[str]]  # field -> the facts that it, or a part of it, says
+
+    @classmethod
+    def of(cls, built_in: Mapping[str, tuple[str, ...]], mapped: Mapping[str, tuple[str, ...]]) -> _Map:
+        rows = tuple((fact, paths) for fact, paths in {**built_in, **mapped}.items() if paths)
+        fields = {path.partition(".")[0] for _, paths in rows for path in paths}
+        return cls(rows, {field: _said_by(field, rows) for field in fields})
+
+    def rows_for(self, change: _Change) -> Iterable[_Row]:
+        """The rows that the message may speak of, in order."""
+        if change.kind != "UPDATE" or not change.changed:
+            return self.rows
+        touched: set[str] = set()
+        for field in (*change.changed, *change.nulled):
+            touched.update(self.facts.get(field.partition(".")[0], ()))
+        return [row for row in self.rows if row[0] in touched] if touched else ()
+
+
+def _said_by(field: str, rows: Iterable[_Row]) -> frozenset[str]:
+    return frozenset(fact for fact, paths in rows for path in paths if path.partition(".")[0] == field)
+
+
+class _Reading(msgspec.Struct, frozen=True, gc=False):
+    """What a sources file says of Salesforce, ready to look up."""
+
+    account: _Map
+    contact: _Map
+    lead: _Map
+    ids: tuple[tuple[str, str], ...]  # another system, and the field of an account that holds its id there
+    sources: Sources
+
+    @classmethod
+    def of(cls, sources: Sources) -> _Reading:
+        account, contact, lead = (
+            _Map.of(built_in, sources.fields_of("salesforce", object))
+            for object, built_in in (("account", ACCOUNT_FACTS), ("contact", CONTACT_FACTS), ("lead", LEAD_FACTS))
+        )
+        return cls(account, contact, lead, tuple(sources.ids.get("salesforce", {}).items()), sources)
+
 
 @dataclass(frozen=True, slots=True)
 class _Change:
@@ -85,10 +152,12 @@ class _Change:
     body: Mapping[str, Any]
     changed: frozenset[str]
     nulled: frozenset[str]
+    diffs: frozenset[str]
+    source: str  # `human`, or ""
 
     def value(self, path: str) -> Any:
         """None when it is null, cleared or absent."""
-        if _names(self.nulled, path):
+        if self.nulled and _names(self.nulled, path):
             return None
         field, _, part = path.partition(".")
         value = self.body.get(field)
@@ -105,22 +174,38 @@ class _Change:
         """The value, if the message speaks of the field."""
         return self.value(path) if self.speaks_of(path) else None
 
+    def seen(self, kind: Kind, claims: Claims, suffix: str = "", **said: Any) -> Observation:
+        """`suffix` tells apart what one message says of one record."""
+        return Observation(kind=kind, claims=claims, at=self.at, id=f"{self.id}{suffix}", **said)
+
 
 def _names(fields: frozenset[str], path: str) -> bool:
     return path in fields or path.partition(".")[0] in fields
 
 
-def decode(value: bytes | None, received: int) -> Decoded:
-    try:
-        body = _body(admit(value))
-        header = _header(body)
-        if header.entity_name not in _ENTITIES or _is_echo(header.change_origin or ""):
-            return []
-        at = instant(header.commit_timestamp, "commitTimestamp")
-        _refuse_gaps(header)
-    except Refusal as refusal:
-        return [refusal.rejected]
-    return [found for record in header.record_ids for found in _record(header, body, at, record)]
+def decoder(sources: Sources) -> Decode:
+    """Reads the fields that `sources` maps, and what is built in."""
+    reading = _Reading.of(sources)
+
+    def decode(value: bytes | None, received: int) -> Decoded:
+        try:
+            body = _body(admit(value))
+            header = _header(body)
+            client = _client(header.change_origin or "")
+            if header.entity_name not in _ENTITIES or client == OUR_CLIENT:
+                return []
+            at = instant(header.commit_timestamp, "commitTimestamp")
+            if header.change_type.startswith("GAP_") or any("*" in record for record in header.record_ids):
+                return list(_gap(header, at))
+            _refuse_unreadable(header)
+        except Refusal as refusal:
+            return [refusal.rejected]
+        source = HUMAN if sources.is_human_in_salesforce(client, header.commit_user) else ""
+        return [
+            found for record in header.record_ids for found in _record(header, body, at, record, source, reading)
+        ]
+
+    return decode
 
 
 def _body(value: bytes) -> dict[str, Any]:
@@ -142,95 +227,171 @@ def _convert_header(raw: Any) -> _Header:
     return msgspec.convert(raw, _Header)
 
 
-def _is_echo(origin: str) -> bool:
-    """`com/salesforce/api/rest/60.0;client=isotherm/` names the program that made the change."""
-    return origin.rpartition("client=")[2].strip("/; ").casefold() == OUR_CLIENT
+def _client(origin: str) -> str:
+    """The program that made the change, casefolded: of `com/salesforce/api/rest/60.0;client=isotherm/`. Or ""."""
+    return origin.rpartition("client=")[2].strip("/; ").casefold() if "client=" in origin else ""
 
 
 _BITMAP = re.compile(r"(\d+-)?0x[0-9A-Fa-f]+")
 
 
-def _refuse_gaps(header: _Header) -> None:
+def _gap(header: _Header, at: int) -> Iterator[Observation | Rejected]:
     """Where Salesforce says only that something changed, not what."""
-    if header.change_type.startswith("GAP_") or any("*" in record for record in header.record_ids):
-        which = ", ".join(header.record_ids[:5]) or "all"
-        detail = f"{header.entity_name} {header.change_type} of {which}: read these records again"
-        raise Refusal(Reason.RESYNC_NEEDED, detail)
+    which = ", ".join(header.record_ids[:5]) or "all"
+    if len(header.record_ids) > 5:
+        which += f" and {len(header.record_ids) - 5} more"
+    detail = f"{header.entity_name} {header.change_type} of {which}: read these records again"
+    yield Rejected(Reason.RESYNC_NEEDED, detail)
+    if header.entity_name != "Account":
+        return
+    for record in header.record_ids:
+        try:
+            claims = Claims(crm=record_id(record))
+        except Refusal:
+            continue  # `001*`: all of them, and nobody can say which those are
+        id = key(f"{header.transaction_key}/{header.sequence_number}/{record}/stale", "the event's id")
+        yield Observation(kind="stale", claims=claims, at=at, id=event_id(id or ""))
+
+
+def _refuse_unreadable(header: _Header) -> None:
     if header.change_type not in ("CREATE", "UPDATE", "DELETE", "UNDELETE"):
         raise Refusal(Reason.UNKNOWN_KIND, f"unknown changeType {header.change_type[:40]!r}")
     if not header.record_ids:
         raise Refusal(Reason.MISSING_KEY, "recordIds is empty")
-    for field in (*(header.changed_fields or ()), *(header.nulled_fields or ())):
-        if _BITMAP.fullmatch(field):
+    for field in (*(header.changed_fields or ()), *(header.nulled_fields or ()), *(header.diff_fields or ())):
+        if "0x" in field and _BITMAP.fullmatch(field):
             raise Refusal(Reason.UNDECODED_BITMAP, f"{field}: decode changedFields with the event's schema")
 
 
-def _record(header: _Header, body: Mapping[str, Any], at: int, record: str) -> Decoded:
+def _record(
+    header: _Header, body: Mapping[str, Any], at: int, record: str, source: str, reading: _Reading
+) -> Decoded:
     try:
         change = _Change(
             kind=header.change_type,
             record=record_id(record),
             at=at,
-            id=key(f"{header.transaction_key}/{header.sequence_number}/{record}", "the event's id") or "",
+            id=event_id(
+                key(f"{header.transaction_key}/{header.sequence_number}/{record}", "the event's id") or ""
+            ),
             body=body,
             changed=frozenset(header.changed_fields or ()),
             nulled=frozenset(header.nulled_fields or ()),
+            diffs=frozenset(header.diff_fields or ()),
+            source=source,
         )
-        return _ENTITIES[header.entity_name](change)
+        return _ENTITIES[header.entity_name](change, reading)
     except Refusal as refusal:
         return [refusal.rejected]
 
 
-def _account(change: _Change) -> Decoded:
-    claims = Claims(crm=change.record, domain=claim(change.said("Website")))
+# -- companies
+
+
+def _account(change: _Change, reading: _Reading) -> Decoded:
     if change.kind == "DELETE":
-        return [Observation(kind="delete", claims=claims, at=change.at, id=change.id)]
-    found = _facts(change, ACCOUNT_FACTS)
-    facts = Observation(kind="facts", claims=claims, at=change.at, id=change.id, set=found.set, clear=found.clear)
+        return [_merged(change, Claims(crm=_master(change))) or change.seen("delete", Claims(crm=change.record))]
+    also = _also(change, reading.ids) if reading.ids else ()
+    found = _facts(change, reading.account)
+    claims = Claims(crm=change.record, domain=claim(found.set.get("website")), also=also)
+    facts = change.seen("facts", claims, set=found.set, clear=found.clear, source=change.source)
     if change.kind == "UNDELETE":
-        restored = Observation(kind="restore", claims=claims, at=change.at, id=f"{change.id}/restore")
-        return [restored, facts, *found.rejected]
-    told = change.kind == "CREATE" or found.set or found.clear
+        return [change.seen("restore", claims, "/restore"), facts, *found.rejected]
+    told = change.kind == "CREATE" or found.set or found.clear or also
     return [*([facts] if told else []), *found.rejected]
 
 
-def _facts(change: _Change, table: Mapping[str, tuple[str, ...]]) -> FactChanges:
+def _also(change: _Change, ids: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    found = (other_id(system, change.said(field)) for system, field in ids)
+    return tuple(each for each in found if each)
+
+
+def _master(change: _Change) -> str | None:
+    """The record that a deleted one was merged into, where the channel is enriched with MasterRecordId."""
+    return _reference(change.value("MasterRecordId"), "MasterRecordId")
+
+
+def _merged(change: _Change, into: Claims) -> Observation | None:
+    return None if into == _NOBODY else change.seen("merge", into, merged=(change.record,))
+
+
+_NOBODY = Claims()
+
+
+def _facts(change: _Change, mapped: _Map) -> FactChanges:
     changes = FactChanges()
     cleared = []
-    for name, paths in table.items():
+    for name, paths in mapped.rows_for(change):
         spoken = [path for path in paths if change.speaks_of(path)]
         value = next((value for path in spoken if (value := change.value(path)) is not None), None)
         if value is not None:
-            put(changes, name, value)
+            if change.diffs or type(value) is dict:
+                value = _whole(change, name, spoken, value, changes)
+            if name in REFERENCES:
+                _put_reference(changes, name, value)
+            else:
+                put(changes, name, value)
         elif spoken and change.kind != "CREATE":
             cleared.append(name)
     changes.clear = tuple(cleared)
     return changes
 
 
-def _contact(change: _Change) -> Decoded:
+def _whole(change: _Change, name: str, paths: list[str], value: Any, changes: FactChanges) -> Any:
+    """The value, or "" for one of which only the difference was sent, with the reason noted."""
+    if not any(path in change.diffs for path in paths) and not (type(value) is dict and "diff" in value):
+        return value
+    detail = f"{name} of {change.record}: only the difference was sent; read this record again"
+    changes.rejected.append(Rejected(Reason.RESYNC_NEEDED, detail))
+    return ""
+
+
+def _put_reference(changes: FactChanges, name: str, value: Any) -> None:
+    try:
+        changes.set[name] = record_id(value) if type(value) is str else ""
+    except Refusal as refusal:
+        changes.rejected.append(refusal.rejected)
+    if changes.set.get(name) == "":
+        del changes.set[name]
+
+
+# -- people
+
+
+def _contact(change: _Change, reading: _Reading) -> Decoded:
     account = change.said("AccountId")
-    if change.kind == "DELETE" or (account is None and _has_left(change)):
-        return [_contact_observation(change, Claims(contact=change.record), FactChanges(), gone=True)]
-    found = _facts(change, CONTACT_FACTS)
+    if change.kind == "DELETE":
+        return [_merged(change, Claims(contact=_master(change))) or _gone(change)]
+    if account is None and change.kind == "UPDATE" and change.speaks_of("AccountId"):
+        return [_gone(change)]  # AccountId was emptied
+    claims = Claims(contact=change.record, crm=_reference(account, "AccountId"), email=claim(change.said("Email")))
+    return _person(change, claims, reading.contact)
+
+
+def _lead(change: _Change, reading: _Reading) -> Decoded:
+    """A person before there is a contact, known by e-mail or by the company's web site."""
+    if change.kind == "DELETE":
+        return [_merged(change, Claims(contact=_master(change))) or _gone(change)]
+    account = _reference(change.said("ConvertedAccountId"), "ConvertedAccountId")
+    contact = _reference(change.said("ConvertedContactId"), "ConvertedContactId")
+    site = claim(change.said("Website"))
+    claims = Claims(contact=change.record, crm=account, email=claim(change.said("Email")), domain=site)
+    became = Claims(contact=contact, crm=account)
+    converted = [change.seen("merge", became, "/converted", merged=(change.record,))] if contact else []
+    return [*_person(change, claims, reading.lead), *converted]
+
+
+def _gone(change: _Change) -> Observation:
+    return change.seen("contact", Claims(contact=change.record), gone=True)
+
+
+def _person(change: _Change, claims: Claims, mapped: _Map) -> Decoded:
+    found = _facts(change, mapped)
     if status := _status(change):
         found.set["status"] = status
-    claims = Claims(contact=change.record, crm=_reference(account, "AccountId"), email=claim(change.said("Email")))
-    told = change.kind != "UPDATE" or found.set or found.clear or claims.crm or claims.email
-    return [*([_contact_observation(change, claims, found)] if told else []), *found.rejected]
-
-
-def _has_left(change: _Change) -> bool:
-    """AccountId was emptied."""
-    return change.kind == "UPDATE" and change.speaks_of("AccountId")
-
-
-def _contact_observation(
-    change: _Change, claims: Claims, found: FactChanges, *, gone: bool = False
-) -> Observation:
-    return Observation(
-        kind="contact", claims=claims, at=change.at, id=change.id, set=found.set, clear=found.clear, gone=gone
-    )
+    told = change.kind != "UPDATE" or found.set or found.clear or claims.crm or claims.email or claims.domain
+    seen = change.seen("contact", claims, set=found.set, clear=found.clear, source=change.source) if told else None
+    return [*([seen] if seen else []), *found.rejected]
 
 
 def _status(change: _Change) -> str | None:
@@ -246,21 +407,19 @@ def _status(change: _Change) -> str | None:
     return "active" if opted_in or change.kind != "UPDATE" else None
 
 
-def _opportunity(change: _Change) -> Decoded:
+# -- what happens
+
+
+def _opportunity(change: _Change, _: _Reading) -> Decoded:
     if change.kind in ("DELETE", "UNDELETE"):
         return []
     claims = Claims(opportunity=change.record, crm=_reference(change.said("AccountId"), "AccountId"))
     moved = change.said("StageName") is not None
     names = _STORIES[change.kind, moved]
     if not names and claims.crm:
-        return [Observation(kind="link", claims=claims, at=change.at, id=change.id)]
+        return [change.seen("link", claims)]
     props = _opportunity_props(change) if names else {}
-    return [
-        Observation(
-            kind="activity", claims=claims, at=change.at, id=f"{change.id}{suffix}", name=name, props=props
-        )
-        for name, suffix in names
-    ]
+    return [change.seen("activity", claims, suffix, name=name, props=props) for name, suffix in names]
 
 
 _MOVED = ("opportunity_stage_changed", "")
@@ -275,13 +434,69 @@ _STORIES = {
 
 def _opportunity_props(change: _Change) -> dict[str, Any]:
     """What is there and not null, changed or not: IsClosed may be missing from `changedFields`."""
-    props: dict[str, Any] = {"opportunity": change.record}
-    for name, field in OPPORTUNITY_PROPS.items():
-        if type(value := change.value(field)) in (str, bool):
-            props[name] = fit(value)
+    props: dict[str, Any] = {"opportunity": change.record} | _told(change, OPPORTUNITY_PROPS)
     if (amount := change.value("Amount")) is not None:
         props["amount"] = number("amount", amount)
     return props
+
+
+def _told(change: _Change, fields: Mapping[str, str]) -> dict[str, Any]:
+    said = ((name, change.value(field)) for name, field in fields.items())
+    return {name: fit(value) for name, value in said if type(value) in (str, bool)}
+
+
+def _campaign_member(change: _Change, _: _Reading) -> Decoded:
+    """We put somebody on a list; that is not their doing. That they respond is."""
+    if change.kind in ("DELETE", "UNDELETE"):
+        return []
+    names = [("campaign_member_added", "/added")] if change.kind == "CREATE" else []
+    if change.said("HasResponded") is True:
+        names.append(("campaign_responded", ""))
+    if not names:
+        return []
+    person = _reference(change.value("ContactId"), "ContactId") or _reference(change.value("LeadId"), "LeadId")
+    claims = Claims(contact=person)
+    props = _told(change, {"status": "Status"})
+    if campaign := _reference(change.value("CampaignId"), "CampaignId"):
+        props["campaign"] = campaign
+    return [change.seen("activity", claims, suffix, name=name, props=props) for name, suffix in names]
+
+
+def _task(change: _Change, _: _Reading) -> Decoded:
+    """Work of ours that is done: a call, an e-mail, a meeting. What is only planned has not happened."""
+    if change.kind not in ("CREATE", "UPDATE") or not _is_completed(change):
+        return []
+    about = _reference(change.value("WhatId"), "WhatId") or ""
+    account = _reference(change.value("AccountId"), "AccountId")
+    props = _told(change, TASK_PROPS)
+    if type(seconds := change.value("CallDurationInSeconds")) is int:
+        props["seconds"] = fit(seconds)
+    claims = Claims(
+        contact=_reference(change.value("WhoId"), "WhoId"),
+        opportunity=about if about.startswith(_OPPORTUNITY) else None,
+        crm=account or (about if about.startswith(_ACCOUNT) else None),
+    )
+    if claims.opportunity:
+        props["opportunity"] = about
+    done = instant_or_none(change.value("CompletedDateTime"))
+    task = change.seen("activity", claims, name=_task_name(change), props=props)
+    return [task if done is None else msgspec.structs.replace(task, at=done)]
+
+
+_ACCOUNT, _OPPORTUNITY = "salesforce:001", "salesforce:006"  # record ids begin with their object's prefix
+
+
+def _is_completed(change: _Change) -> bool:
+    """That it is, in the message in which it became so; the status's own word may be any language's."""
+    closed, status = change.said("IsClosed"), change.said("Status")
+    return closed is True or (closed is None and type(status) is str and status.casefold() == "completed")
+
+
+def _task_name(change: _Change) -> str:
+    said = (change.value(field) for field in ("TaskSubtype", "Type"))
+    kinds = (TASKS.get(each.replace(" ", "").casefold()) for each in said if type(each) is str)
+    name = next((kind for kind in kinds if kind), "task_completed")
+    return "call_received" if name == "call_logged" and change.value("CallType") == "Inbound" else name
 
 
 def _reference(value: Any, field: str) -> str | None:
@@ -292,26 +507,12 @@ def _reference(value: Any, field: str) -> str | None:
     return record_id(value)
 
 
-_RECORD_ID = re.compile(r"[0-9A-Za-z]{15}([0-9A-Z]{3})?")
-_CHECK = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
-
-
-@lru_cache(maxsize=65_536)
-def record_id(text: str) -> str:
-    """`salesforce:` and the 18-character id; a 15-character one, as exports have it, is completed."""
-    if not _RECORD_ID.fullmatch(text):
-        raise Refusal(Reason.BAD_KEY, f"no Salesforce record id: {text[:40]!r}")
-    return "salesforce:" + (text if len(text) == 18 else text + _suffix(text))
-
-
-def _suffix(text: str) -> str:
-    """One character for each five, whose bits say which of them are capitals."""
-    fives = (text[start : start + 5] for start in (0, 5, 10))
-    return "".join(_CHECK[sum(1 << n for n, char in enumerate(five) if char.isupper())] for five in fives)
-
-
-_ENTITIES: dict[str, Callable[[_Change], Decoded]] = {
+_ENTITIES: dict[str, Callable[[_Change, _Reading], Decoded]] = {
     "Account": _account,
     "Contact": _contact,
+    "Lead": _lead,
     "Opportunity": _opportunity,
+    "CampaignMember": _campaign_member,
+    "Task": _task,
 }
+decode = decoder(Sources())

@@ -14,13 +14,16 @@ it the same way, receivedAt - (sentAt - originalTimestamp), as far as those are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeAlias
 
 import msgspec
 
-from streams.adapters.base import Claims, Decoded, Observation, Reason
-from streams.adapters.facts import account_traits, contact_traits
+from rules.sources import Sources
+from streams.adapters.base import Claims, Decode, Decoded, Observation, Reason
+from streams.adapters.facts import TraitMap, account_traits, contact_traits
+from streams.adapters.ids import event_id
 from streams.adapters.names import blot, scrub, snake
 from streams.adapters.times import instant, instant_or_none, sane
 from streams.adapters.wire import Refusal, admit, claim, key, read
@@ -61,25 +64,34 @@ _decode_call = msgspec.json.Decoder(_Call).decode
 _decode_page = msgspec.json.Decoder(dict[str, Any] | None).decode
 
 
-def decode(value: bytes | None, received: int) -> Decoded:
+def decoder(sources: Sources) -> Decode:
+    """Reads the traits that `sources` maps, and what is built in."""
+    makers = _MAKERS | {
+        "group": partial(_group, mapped=TraitMap.of(sources.fields_of("segment", "group"))),
+        "identify": partial(_identify, mapped=TraitMap.of(sources.fields_of("segment", "identify"))),
+    }
+
+    def decode(value: bytes | None, received: int) -> Decoded:
+        try:
+            call = read(_decode_call, admit(value))
+            if call.batch is None or call.type:
+                return _observations(call, received, makers)
+        except Refusal as refusal:
+            return [refusal.rejected]
+        return [found for part in call.batch for found in _part(part, received, makers)]
+
+    return decode
+
+
+def _part(part: msgspec.Raw, received: int, makers: _Makers) -> Decoded:
     try:
-        call = read(_decode_call, admit(value))
-        if call.batch is None or call.type:
-            return _observations(call, received)
+        return _observations(read(_decode_call, bytes(part)), received, makers)
     except Refusal as refusal:
         return [refusal.rejected]
-    return [found for part in call.batch for found in _part(part, received)]
 
 
-def _part(part: msgspec.Raw, received: int) -> Decoded:
-    try:
-        return _observations(read(_decode_call, bytes(part)), received)
-    except Refusal as refusal:
-        return [refusal.rejected]
-
-
-def _observations(call: _Call, received: int) -> Decoded:
-    if (make := _MAKERS.get(call.type)) is None:
+def _observations(call: _Call, received: int, makers: _Makers) -> Decoded:
+    if (make := makers.get(call.type)) is None:
         raise Refusal(Reason.UNKNOWN_KIND, f"unknown type {call.type[:40]!r}")
     context = call.context or _NO_CONTEXT
     return make(call, context, _happened(call, received))
@@ -116,7 +128,7 @@ def _email(value: Any) -> str | None:
 
 
 def _id(call: _Call) -> str:
-    return key(call.message_id, "messageId") or ""
+    return event_id(key(call.message_id, "messageId") or "")
 
 
 def _track(call: _Call, context: _Context, at: int) -> Decoded:
@@ -153,19 +165,19 @@ def _viewed(name: str, call: _Call, context: _Context, at: int, props: dict[str,
     return Observation(kind="activity", claims=claims, at=at, id=_id(call), name=name, props=props)
 
 
-def _group(call: _Call, context: _Context, at: int) -> Decoded:
+def _group(call: _Call, context: _Context, at: int, mapped: TraitMap | None = None) -> Decoded:
     group = key(call.group_id, "groupId")
     if group is None:
         raise Refusal(Reason.MISSING_FIELD, "a group call names its group in `groupId`")
-    found = account_traits(call.traits or {})
+    found = account_traits(call.traits or {}, mapped)
     claims = _claims(call, context, group=group, domain=found.set.get("website"))
     facts = Observation(kind="facts", claims=claims, at=at, id=_id(call), set=found.set, clear=found.clear)
     return [facts, *found.rejected]
 
 
-def _identify(call: _Call, context: _Context, at: int) -> Decoded:
+def _identify(call: _Call, context: _Context, at: int, mapped: TraitMap | None = None) -> Decoded:
     traits = call.traits or {}
-    found = contact_traits(traits)
+    found = contact_traits(traits, mapped)
     claims = _claims(call, context, email=traits.get("email"))
     contact = Observation(kind="contact", claims=claims, at=at, id=_id(call), set=found.set, clear=found.clear)
     return [contact, *found.rejected]
@@ -180,6 +192,7 @@ def _alias(call: _Call, context: _Context, at: int) -> Decoded:
 
 
 _NO_CONTEXT = _Context()
+_Makers: TypeAlias = Mapping[str, Callable[[_Call, _Context, int], Decoded]]
 _MAKERS: dict[str, Callable[[_Call, _Context, int], Decoded]] = {
     "track": _track,
     "page": _page,
@@ -188,3 +201,5 @@ _MAKERS: dict[str, Callable[[_Call, _Context, int], Decoded]] = {
     "identify": _identify,
     "alias": _alias,
 }
+
+decode = decoder(Sources())

@@ -7,7 +7,9 @@
     found by a robot     -> nothing, where the IAB enrichment says so
 
 The account is the entity that a context attaches: `contexts_<vendor>_account_1`, always a list. The
-`1` grows when its schema changes, so it is not looked at.
+`1` grows when its schema changes, so it is not looked at. Whoever turns the columns into JSON without
+the SDK has `contexts`, `derived_contexts` and `unstruct_event` as they were, self-describing JSON or
+that as text: each entity beside its schema. It is read as if the SDK had been there.
 
 Time is `derived_tstamp`, freed of the device's clock. An event's id is `event_id` with its
 `event_fingerprint`: trackers that send twice repeat both, what has only the first is another event.
@@ -22,6 +24,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from streams.adapters.base import Claims, Decoded, Observation, Reason
+from streams.adapters.ids import event_id
 from streams.adapters.names import scrub, snake
 from streams.adapters.tracking import VIEWS, email, name_of, own_props, page, screen, utc
 from streams.adapters.wire import Refusal, admit, claim, read
@@ -33,6 +36,7 @@ _ENTITY_DOMAINS = ("domain", "website")
 _MAJOR = re.compile(r"(_\d+)+$")
 _ROBOTS = "com_iab_snowplow_spiders_and_robots"
 _NOISE = frozenset({"page_ping"})
+_SCHEMA = re.compile(r"iglu:([\w.-]{1,100})/([\w.-]{1,100})/jsonschema/(\d{1,5})-\d{1,5}-\d{1,5}", re.ASCII)
 _TIMES = ("derived_tstamp", "collector_tstamp")
 # The id that the collector gives to whoever asks for anonymity: it would join them all.
 _NO_VISITOR = "00000000-0000-0000-0000-000000000000"
@@ -51,11 +55,12 @@ _COLUMNS = {
 _Event: TypeAlias = dict[str, Any]
 _Contexts: TypeAlias = dict[str, list[dict[str, Any]]]  # entities by the context's name, of all its versions
 _decode_event = msgspec.json.Decoder(_Event).decode
+_decode_any = msgspec.json.Decoder(Any).decode
 
 
 def decode(value: bytes | None, received: int) -> Decoded:
     try:
-        return _observations(read(_decode_event, _admit_json(value)))
+        return _observations(_spread(read(_decode_event, _admit_json(value))))
     except Refusal as refusal:
         return [refusal.rejected]
 
@@ -65,6 +70,32 @@ def _admit_json(value: bytes | None) -> bytes:
     if b"\t" in admitted and not admitted.lstrip().startswith(b"{"):
         raise Refusal(Reason.BROKEN_JSON, "tab-separated: turn it into JSON with Snowplow's analytics SDK")
     return admitted
+
+
+def _spread(event: _Event) -> _Event:
+    """The event as the SDK writes it: a column for each schema. Those it has already are left as they are."""
+    found: _Event = {}
+    for each in (*_described(event.get("contexts")), *_described(event.get("derived_contexts"))):
+        if name := _schema_name(each):
+            found.setdefault(f"contexts_{name}", []).append(each.get("data"))
+    for each in _described(event.get("unstruct_event")):
+        if name := _schema_name(each):
+            found[f"unstruct_event_{name}"] = each.get("data")
+    return found | event if found else event
+
+
+def _described(column: Any) -> list[dict[str, Any]]:
+    """The entities in a column of self-describing JSON, or of that as text; of a lone one, a list of it."""
+    if type(column) is str and column:
+        column = read(_decode_any, admit(column.encode(errors="replace")))
+    data = column.get("data") if type(column) is dict else None
+    return [each for each in (data if type(data) is list else [data]) if type(each) is dict]
+
+
+def _schema_name(entity: dict[str, Any]) -> str | None:
+    """`com_example_demo_requested_1` of `iglu:com.example/demo_requested/jsonschema/1-0-0`."""
+    match = _SCHEMA.fullmatch(_text(entity.get("schema")))
+    return f"{snake(match[1])}_{snake(match[2])}_{match[3]}" if match else None
 
 
 def _observations(event: _Event) -> Decoded:
@@ -105,7 +136,7 @@ def _at(event: _Event) -> int:
 
 def _id(event: _Event) -> str:
     parts = (name_of(event.get(field), field) for field in ("event_id", "event_fingerprint"))
-    return "/".join(part for part in parts if part)
+    return event_id("/".join(part for part in parts if part))
 
 
 def _claims(event: _Event, contexts: _Contexts) -> Claims:

@@ -118,6 +118,10 @@ def test_when_it_happened(time, at):
     assert only(cloud(time=time)).at == at
 
 
+def test_binary_mode_is_refused_for_what_its_headers_say():
+    assert only(VIEW["data"]).reason == "missing_field"
+
+
 @pytest.mark.parametrize("data", [None, "text", 7, [1], True])
 def test_data_that_is_no_object_has_no_properties(data):
     assert only(cloud(data=data)).props == {}

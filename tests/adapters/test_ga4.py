@@ -136,6 +136,14 @@ def test_items_are_what_is_known_of_them():
     assert only(request).props == {"items": [{"item_id": "seat"}]}
 
 
+@pytest.mark.parametrize("value", [[param("phone", string_value="+49 30 1")], {"a": {"phone": "1"}}, [1], {}])
+def test_a_parameter_is_text_or_a_number(value):
+    """A list of keys and values inside one was kept once, and a phone number in it by no name it is known by."""
+    call = REQUEST["events"][0] | {"params": {"currency": "EUR", "note": value}}
+    assert only(REQUEST | {"events": [call]}).props == {"currency": "EUR"}
+    assert only(BOUGHT | {"event_params": [param("note", double_value=value)], "items": []}).props == {}
+
+
 def test_without_consent_a_row_names_nobody_and_is_no_mistake():
     found = only(
         ROW | {"user_pseudo_id": None, "user_properties": [], "privacy_info": {"analytics_storage": "No"}}

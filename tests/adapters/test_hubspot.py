@@ -5,6 +5,7 @@ invented. Ids of events and subscriptions are left as they come: nothing may han
 """
 
 import json
+from itertools import permutations
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from mutation import EMAIL, RECEIVED, assert_nobody_told, assert_safe, personal,
 from streams.adapters import decode_any
 from streams.adapters.base import Claims, Observation
 from streams.adapters.hubspot import decode
-from streams.identity import Resolver, Unattributed
+from streams.identity import Resolver
 
 AT = 1772442100000
 COMPANY, CONTACT, DEAL = "hubspot:5543", "hubspot:201", "hubspot:77"
@@ -162,6 +163,16 @@ def test_the_id_tells_nothing_of_a_person():
     assert "Chief" not in only(changed("contact", "jobtitle", "Chief of Bob")).id
 
 
+@pytest.mark.parametrize(
+    ("how", "source"),
+    [("CRM_UI", "human"), ("IMPORT", ""), ("AUTOMATION", ""), ("API", ""), (None, ""), (["CRM_UI"], "")],
+)
+def test_what_somebody_typed_is_said_by_a_human(how, source):
+    set_, cleared = changed("company", "industry", "Banking"), changed("company", "industry", "")
+    assert {only(each | {"changeSource": how}).source for each in (set_, cleared)} == {source}
+    assert only(changed("contact", "jobtitle", "CTO", changeSource=how)).source == ""
+
+
 # -- companies come and go
 
 
@@ -178,26 +189,30 @@ def test_a_company_goes_and_comes_back_as_it_was():
     ]
 
 
-def test_a_merge_says_who_is_gone_and_that_histories_are_not_joined():
-    *gone, rejected = sent(merged("company", 5543, [5544, "5545"]))
-    assert [(each.kind, each.claims.crm) for each in gone] == [
-        ("delete", "hubspot:5544"),
-        ("delete", "hubspot:5545"),
-    ]
-    assert len({each.id for each in gone}) == 2
-    assert rejected.reason == "merge_unsupported"
-    assert "5544, 5545 merged into 5543" in rejected.detail
+def test_a_merge_names_the_survivor_and_whom_it_took_in():
+    found = only(merged("company", 5543, [5544, "5545"]))
+    assert (found.kind, found.claims, found.at) == ("merge", Claims(crm=COMPANY), AT)
+    assert found.merged == ("hubspot:5544", "hubspot:5545")
+    contact = only(merged("contact", 201, [202]))
+    assert (contact.kind, contact.claims) == ("merge", Claims(contact=CONTACT))
+    assert contact.merged == ("hubspot:202",)
 
 
-def test_a_merge_may_make_a_new_company():
-    *gone, _ = sent(merged("company", 5543, [5544], new=6000))
-    assert [each.claims.crm for each in gone] == ["hubspot:5544", "hubspot:5543"]
+def test_a_merge_may_make_a_new_company_of_both():
+    found = only(merged("company", 5543, [5544], new=6000))
+    assert (found.claims.crm, found.merged) == ("hubspot:6000", ("hubspot:5544", COMPANY))
+    assert sent(merged("company", 5543, [5543])) == []
 
 
-def test_contacts_and_deals_merge_too():
-    gone, rejected = sent(merged("contact", 201, [202]))
-    assert (gone.kind, gone.gone, gone.claims) == ("contact", True, Claims(contact="hubspot:202"))
-    assert rejected.reason == only(merged("deal", 77, [78])).reason == "merge_unsupported"
+def test_a_merge_that_is_sent_again_has_its_id_and_another_one_has_not():
+    again, other = merged("company", 5543, ["5545", 5544]), merged("company", 5543, [5544])
+    assert only(again).id == only(merged("company", 5543, [5544, 5545])).id != only(other).id
+
+
+def test_merged_deals_stay_with_their_company():
+    """A deal is known by its company alone, and both are known already."""
+    assert sent(merged("deal", 77, [78])) == []
+    assert only(notice("deal.merge", primaryObjectId=77)).reason == "missing_field"
 
 
 # -- contacts
@@ -248,9 +263,9 @@ def test_a_contact_goes():
     assert (found.kind, found.gone, found.claims) == ("contact", True, Claims(contact=CONTACT))
 
 
-def test_who_asks_to_be_forgotten_is_gone_and_the_rest_is_an_operators_work():
-    gone, rejected = sent(notice("contact.privacyDeletion"))
-    assert (gone.kind, gone.gone, rejected.reason) == ("contact", True, "erasure_unsupported")
+def test_who_asks_to_be_forgotten_is_erased():
+    found = only(notice("contact.privacyDeletion"))
+    assert (found.kind, found.claims, found.set) == ("erase", Claims(contact=CONTACT), {})
 
 
 def test_a_restored_contact_has_lost_its_company():
@@ -269,7 +284,7 @@ def test_an_association_moves_the_contact():
     learned = resolver.resolve(found, {}).learned
     assert learned == {f"contact:{CONTACT}": f"{COMPANY}|"}
     title = only(changed("contact", "jobtitle", "CTO"))
-    assert isinstance(resolver.resolve(title, {}), Unattributed)
+    assert resolver.resolve(title, {}).parked == "unknown_contact"
     assert resolver.resolve(title, learned).account == COMPANY
     moved = only(associated("CONTACT_TO_COMPANY", 201, 5544))
     assert resolver.resolve(moved, learned).left == COMPANY
@@ -318,7 +333,76 @@ def test_the_property_that_mirrors_the_primary_company():
     assert (deal.kind, deal.claims) == ("link", Claims(opportunity=DEAL, crm=COMPANY))
 
 
+def links_after(messages, links):
+    resolver, links = Resolver(b"secret"), dict(links)
+    for found in sent(*messages):
+        links |= resolver.resolve(found, links).learned
+    return links
+
+
+A, B = "hubspot:1", "hubspot:2"
+LEFT_A = associated("CONTACT_TO_COMPANY", 201, 1, associationRemoved=True)
+JOINED_B = associated("COMPANY_TO_CONTACT", 2, 201)
+NOW_B = changed("contact", "associatedcompanyid", "2")
+
+
+@pytest.mark.parametrize("times", [(0, 0, 0), (0, 1, 2), (2, 1, 0), (1, 0, 0), (0, 2, 1)])
+def test_a_contact_that_changes_companies_ends_at_the_new_one_in_whatever_order(times):
+    told = [each | {"occurredAt": AT + at} for each, at in zip((LEFT_A, JOINED_B, NOW_B), times, strict=True)]
+    arrays = [[*part] for n in (2, 3) for part in permutations(told, n)]
+    for array in arrays:
+        ends = links_after(array, {f"contact:{CONTACT}": f"{A}|"})[f"contact:{CONTACT}"]
+        assert ends == (f"{B}|"), array
+        assert sent(*array) == sent(*reversed(array))
+
+
+def test_the_last_of_several_companies_counts_however_they_are_ordered():
+    there_and_back = [
+        JOINED_B,
+        associated("CONTACT_TO_COMPANY", 201, 2, associationRemoved=True, occurredAt=AT + 1),
+        associated("CONTACT_TO_COMPANY", 201, 1, occurredAt=AT + 2),
+    ]
+    for array in permutations(there_and_back):
+        assert links_after(array, {})[f"contact:{CONTACT}"] == f"{A}|"
+    gone = [*there_and_back, notice("contact.deletion", occurredAt=AT + 2)]
+    for array in permutations(gone):
+        assert links_after(array, {})[f"contact:{CONTACT}"] == "|"
+
+
+def test_what_else_is_said_of_a_contact_finds_it_where_it_belongs():
+    """The title came between: it must not fall where the contact is nowhere."""
+    title, other = changed("contact", "jobtitle", "CTO"), notice("company.creation")
+    kinds = [(each.kind, each.claims.crm, each.set) for each in sent(JOINED_B, title, other, LEFT_A)]
+    assert kinds == [
+        ("contact", A, {}),
+        ("contact", B, {}),
+        ("contact", None, {"title": "CTO"}),
+        ("facts", COMPANY, {}),
+    ]
+
+
+def test_an_address_that_is_told_after_the_company_is_told_with_its_contact():
+    """Which is what joins the two."""
+    joined, told = sent(JOINED_B, changed("contact", "email", EMAIL))
+    assert (joined.claims.contact, told.claims) == (CONTACT, Claims(contact=CONTACT, email=EMAIL))
+    links = links_after([JOINED_B, changed("contact", "email", EMAIL)], {})
+    company, person = links[f"contact:{CONTACT}"].split("|")
+    assert (company, bool(person)) == (B, True)
+
+
 # -- deals
+
+
+def test_a_deal_may_come_before_its_company():
+    """Nothing but the deal is claimed until the link tells: identity keeps what came before."""
+    opened, moved, link = sent(
+        notice("deal.creation"), changed("deal", "dealstage", "closedwon"), associated("DEAL_TO_COMPANY", 77, 5543)
+    )
+    assert opened.claims == moved.claims == Claims(opportunity=DEAL)
+    assert (link.kind, link.claims) == ("link", Claims(opportunity=DEAL, crm=COMPANY))
+    resolver = Resolver(b"secret")
+    assert resolver.resolve(opened, {}).parked == "unknown_opportunity"
+    assert resolver.resolve(opened, resolver.resolve(link, {}).learned).account == COMPANY
 
 
 def test_a_deal_is_linked_to_its_company():

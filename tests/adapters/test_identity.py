@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from streams.adapters.base import Claims, Observation
 from streams.domains import mail_domain, site_domain
-from streams.identity import Merged, Resolved, Resolver, SamePerson, Unattributed, further_keys
+from streams.identity import Merged, Resolved, Resolver, Unattributed, further_keys
 
 RESOLVER = Resolver(b"a secret")
 BOB = "bob@acme.example"

@@ -83,6 +83,14 @@ def test_a_captured_event_is_an_activity_of_the_company():
     assert (found.at, found.id) == (instant(AT, ""), UUID)
 
 
+def test_an_id_with_an_address_in_it_is_a_digest():
+    """Programs make their `$insert_id` of what they have: the address stood in the log once."""
+    mine = capture(**{"$insert_id": "bob@acme.example-signup"}) | {"uuid": None}
+    other = capture(**{"$insert_id": "ann@acme.example-signup"}) | {"uuid": None}
+    assert only(mine).id == only(mine).id != only(other).id
+    assert "acme" not in only(mine).id
+
+
 def test_the_kafka_row_of_an_event_is_the_same_event():
     assert sent(ROW) == sent(CAPTURED)
 
@@ -104,6 +112,13 @@ def test_without_a_zone_only_the_databases_own_writing_is_utc():
     assert only(ROW | {"timestamp": "2026-03-02T10:00:00+01:00"}).at == instant(AT, "")
     assert only(ROW | {"timestamp": "2026-03-02T09:00:00"}).reason == "naive_time"
     assert only(ROW | {"timestamp": None}).at == RECEIVED
+
+
+def test_when_it_was_sent_corrects_nothing():
+    """Against what? When it was received the message does not say, and we may read it hours later."""
+    late = "2026-03-02T11:00:00Z"
+    assert sent(CAPTURED | {"sent_at": late}) == sent(CAPTURED)
+    assert sent({"batch": [CAPTURED], "sent_at": late}) == sent(CAPTURED)
 
 
 def test_changes_of_cohorts_say_nothing_to_us():

@@ -44,7 +44,24 @@ SCREEN = BASE | {
     "event": "unstruct", "event_name": "screen_view",
     "unstruct_event_com_snowplowanalytics_mobile_screen_view_1": {"name": "Billing", "id": "s-1"},
 }  # fmt: skip
-SAMPLES = [REQUESTED, VIEWED, CLICKED, FORM, SCREEN]
+
+
+def described(schema, data):
+    return {"schema": f"iglu:{schema}/jsonschema/1-0-2", "data": data}
+
+
+# The columns as they stand in the tab-separated event.
+PLAIN = BASE | {
+    "event": "unstruct", "event_name": "demo_requested", "event_fingerprint": "e3dbfa9c",
+    "contexts": described("com.snowplowanalytics.snowplow/contexts", [
+        described("com.snowplowanalytics.snowplow/web_page", {"id": "p-1"}),
+        described("com.example/account", {"id": "acme", "plan": "pro"}),
+    ]),
+    "unstruct_event": described("com.snowplowanalytics.snowplow/unstruct_event",
+                                described("com.example/demoRequested", {"seats": 25})),
+}  # fmt: skip
+AS_TEXT = PLAIN | {column: json.dumps(PLAIN[column]) for column in ("contexts", "unstruct_event")}
+SAMPLES = [REQUESTED, VIEWED, CLICKED, FORM, SCREEN, PLAIN, AS_TEXT]
 
 
 def sent(event):
@@ -76,6 +93,12 @@ def test_two_events_of_one_event_id_are_two_unless_their_fingerprints_agree():
     assert only(REQUESTED | {"event_fingerprint": None}).id == "c6ef3124"
 
 
+def test_an_id_is_bounded_and_tells_no_address():
+    """Two ids of 200 characters stood side by side once, and an address in one of them."""
+    long = REQUESTED | {"event_id": "e" * 200, "event_fingerprint": "f" * 200}
+    assert len(only(long).id) == len(only(REQUESTED | {"event_id": "bob@acme.example"}).id) == 32
+
+
 def test_an_upgraded_schema_is_the_same_event_and_the_same_account():
     upgraded = {
         "contexts_com_example_account_2": [{"accountId": "acme", "website": "acme.example"}],
@@ -85,6 +108,33 @@ def test_an_upgraded_schema_is_the_same_event_and_the_same_account():
     }
     found = only(REQUESTED | upgraded)
     assert (found.claims.group, found.claims.domain, found.props) == ("acme", "acme.example", {"seats": 30})
+
+
+@pytest.mark.parametrize("event", [PLAIN, AS_TEXT])
+def test_self_describing_columns_say_what_the_sdk_makes_of_them(event):
+    assert sent(event) == sent(REQUESTED)
+
+
+def test_robots_and_what_was_typed_are_known_by_their_schema_too():
+    robot = described("com.iab.snowplow/spiders_and_robots", {"spiderOrRobot": True})
+    derived = described("com.snowplowanalytics.snowplow/contexts", [robot])
+    assert sent(PLAIN | {"derived_contexts": json.dumps(derived)}) == []
+    typed = described(
+        "com.snowplowanalytics.snowplow/submit_form", {"formId": "demo", "elements": [{"value": "x"}]}
+    )
+    form = PLAIN | {"event_name": "submit_form", "unstruct_event": {"data": typed}}
+    assert only(form).props == {"form_id": "demo"}
+
+
+@pytest.mark.parametrize("column", [None, "", 7, [], {}, {"data": 7}, {"data": [7, {"schema": 7}, {"data": {}}]}])
+def test_columns_that_describe_nothing_say_nothing(column):
+    found = only(PLAIN | {"contexts": column, "unstruct_event": column})
+    assert (found.claims.group, found.props) == (None, {})
+
+
+def test_text_that_is_no_json_is_refused_with_its_event():
+    assert only(PLAIN | {"contexts": "{"}).reason == "broken_json"
+    assert only(PLAIN | {"contexts": "[" * 100}).reason == "too_deep"
 
 
 def test_an_account_entity_goes_before_a_group():

@@ -403,6 +403,7 @@ LEAVES: Kinds = {
     "sequence": sequence,
     "score": score,
     "contacts": contacts,
+    "stale": lambda pick: {"stale": pick.of([name for name, each in NAMES["facts"].items() if "refresh" in each])},
 }
 
 

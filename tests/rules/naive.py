@@ -269,6 +269,7 @@ class Seen:
                 case Restore():
                     self.deleted = False
         self.facts = _values(reports, self.rules.facts)
+        self.reported = _instants(reports, self.rules.facts)
         for person, records in people.items():
             said = [(at, n, name, value, r.source) for at, n, r in records for name, value in r.set.items()]
             said += [(at, n, name, None, r.source) for at, n, r in records for name in r.clear]
@@ -298,6 +299,12 @@ class Seen:
 
     def _fact(self, c: dict[str, Any], now: int, places: dict[str, Answer]) -> Verdict:
         return self._of_fact(self.rules.facts, self.facts, c["fact"], c, now)
+
+    def _stale(self, c: dict[str, Any], now: int, places: dict[str, Answer]) -> Verdict:
+        name = c["stale"]
+        if self.facts.get(name) is None:
+            return None
+        return self.reported[name] + length(self.rules.facts[name]["refresh"]) < now
 
     def _of_fact(
         self, declared: dict[str, dict[str, Any]], facts: dict[str, Any], name: str, c: dict[str, Any], now: int
@@ -485,6 +492,9 @@ class Seen:
                 yield from (at + length(c["within"]) for at in self.ends(c) if "within" in c)
             case "segment":
                 pass
+            case "stale":
+                if self.facts.get(c["stale"]) is not None:
+                    yield self.reported[c["stale"]] + length(self.rules.facts[c["stale"]]["refresh"]) + 1
             case _:
                 for at, _, _ in self.matched(c, c[kind]):
                     for key in {"within", "older_than", "for"} & c.keys():
@@ -513,7 +523,8 @@ class Seen:
 
 
 KINDS = (
-    "fact count people sum min max avg seen never quiet first last sequence score contacts segment all any not of"
+    "fact count people sum min max avg seen never quiet first last sequence score contacts stale segment "
+    "all any not of"
 )
 
 
@@ -700,10 +711,24 @@ def _values(reports: list[tuple[int, int, str, Any, str]], declared: dict[str, d
         except Refused:
             continue
         by_name.setdefault(name, []).append((at, place, taken, source))
-    return {name: _value(reported, declared[name]) for name, reported in by_name.items()}
+    return {name: chosen[1] for name, reported in by_name.items() if (chosen := _chosen(reported, declared[name]))}
 
 
-def _value(reported: list[tuple[int, int, Any, str]], spec: dict[str, Any]) -> Any:
+def _instants(
+    reports: list[tuple[int, int, str, Any, str]], declared: dict[str, dict[str, Any]]
+) -> dict[str, int]:
+    """By name the instant at which the value that counts was reported."""
+    by_name: dict[str, list[tuple[int, int, Any, str]]] = {}
+    for at, place, name, value, source in reports:
+        try:
+            taken = _as_declared(declared[name]["type"], value)
+        except Refused:
+            continue
+        by_name.setdefault(name, []).append((at, place, taken, source))
+    return {name: chosen[0] for name, reported in by_name.items() if (chosen := _chosen(reported, declared[name]))}
+
+
+def _chosen(reported: list[tuple[int, int, Any, str]], spec: dict[str, Any]) -> tuple[int, Any] | None:
     """The highest rank's newest value, unless a lower rank's is newer by more than the refresh interval."""
     ranks = spec.get("sources", [])
     newest: dict[int, tuple[int, Any]] = {}
@@ -716,7 +741,7 @@ def _value(reported: list[tuple[int, int, Any, str]], spec: dict[str, Any]) -> A
             continue  # what this source said last is that it has no value
         if chosen is None or ("refresh" in spec and chosen[0] < at - length(spec["refresh"])):
             chosen = (at, value)
-    return None if chosen is None else chosen[1]
+    return chosen
 
 
 def _number(value: Any) -> float | None:

@@ -239,7 +239,7 @@ scores:
 
 EXACTLY_ONE = (
     "a condition has exactly one of: fact, count, people, sum, min, max, avg, seen, never, quiet, first, last, "
-    "sequence, score, contacts, segment, all, any, not, of"
+    "sequence, score, contacts, stale, segment, all, any, not, of"
 )
 
 # -- shape --------------------------------------------------------------------------------------------------

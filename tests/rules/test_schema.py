@@ -12,7 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from story import NAMES, SHIPPED
 
-from rules import model, operators, rehearsal_model, schema, yamlfile
+from rules import model, operators, rehearsal_model, schema, sources, yamlfile
 from rules.compiler import TEST_SUFFIX
 from rules.records import Activity, Facts, Record, RulesetRecord, Tick, decode_record, encode_record
 
@@ -93,6 +93,10 @@ LADDER = "dimension: d\nsegments: [{segment: s, when: %s}]"
         "facts: {X: {type: text}}",
         "vocabulary: v\nterms: {}",
         "bands: b\nprofiles: {p: {small: few}}",
+        "ranks: human",
+        "human: {wins_for: 90 days}",
+        "fields: {salesforce: {acount: {}}}",
+        "tables: {t: {object: row}}",
         LADDER % "{}",
         LADDER % "{fact: x, at_leest: 1}",
         LADDER % "{count: x, at_least: 0, within: 7d}",
@@ -136,7 +140,7 @@ def test_no_word_is_left_over() -> None:
     """A key that is gone takes its description along."""
     names = {
         f"{shape.__name__}.{field.alias or name}"
-        for module in (model, rehearsal_model)
+        for module in (model, rehearsal_model, sources)
         for shape in vars(module).values()
         if isinstance(shape, type) and issubclass(shape, model.Model)
         for name, field in shape.model_fields.items()
