@@ -15,11 +15,12 @@ import msgspec
 
 from streams.adapters.base import Claims, Observation
 from streams.clock import RedisClock
-from streams.identity import Resolver, further_keys
+from streams.identity import further_keys, resolver_of
 from streams.keys import PartitionKeys
 from streams.letters import forget
 from streams.producer import Producer
 from streams.settings import Settings
+from streams.sources import shipped
 from streams.store.base import Outbound, unpack_partition
 from streams.store.redis import connect
 from streams.store.sources import SourceStore
@@ -68,7 +69,7 @@ async def erase(
 
 
 async def _persons(claims: Claims, store: SourceStore, settings: Settings) -> list[str]:
-    resolver = Resolver(settings.person_key.get_secret_value().encode())
+    resolver = resolver_of(settings, shipped())
     asked = set(resolver.link_keys(Observation(kind="erase", claims=claims, at=0)))
     links = await store.links(asked)
     while further := set(further_keys(links)) - asked:

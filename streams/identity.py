@@ -20,8 +20,14 @@ itself while that is all we know, and elsewhere once we know more. That is the m
 accounts turn out to be one: a `Merged`, which the fold of the one carries out.
 
 **Home.** A user has one account, that of the newest `identify` or `group` call; a CRM account does
-not give way to a provisional one. What an event names as its own group counts for that event only.
-The link of a device leads to the user who was last signed in on it.
+not give way to a provisional one. What an event names as its own group counts for that event only,
+and moves nobody; an address that it brings along does say where somebody new belongs.
+
+**What leads where.** A device leads to the user who was last signed in on it, and so does an address
+at a free-mail provider. Whoever is led to by a link that changes goes along: so a person under two user
+ids with one address is one visitor, and one person. A device that leads to one user is none of another's.
+A deal of which no company is stated is of the company of the contact that is seen with it, or the other
+way round. A link that leads to somebody who has been forgotten says nothing.
 
 **Several systems.** Each company record of a CRM is an account of its own, unless `lead` ranks the
 systems: then a record whose domain is claimed by a record of another system is the account of the
@@ -39,9 +45,11 @@ from typing import TypeAlias
 
 import msgspec
 
-from rules.records import is_provisional, is_visitor
+from rules.records import PROVISIONAL, is_provisional, is_visitor
+from rules.sources import Sources
 from streams.adapters.base import Claims, Observation
 from streams.domains import NoCompany, mail_domain, site_domain, tidy_email
+from streams.settings import Settings
 
 Links: TypeAlias = Mapping[str, str]
 VISITOR = "visitor:"
@@ -104,6 +112,10 @@ class Unattributed(msgspec.Struct, frozen=True, gc=False):
     reason: str  # a `Nobody`, for counting
 
 
+def resolver_of(settings: Settings, sources: Sources) -> Resolver:
+    return Resolver(settings.person_key.get_secret_value().encode(), sources.lead, sources.linked_by_domain)
+
+
 def account_of(link: str) -> str:
     return link.rpartition("|")[0]
 
@@ -149,6 +161,7 @@ class _Known(msgspec.Struct, frozen=True, gc=False):
     site: str | None  # the company domain of the website
     refused: NoCompany | None  # why a domain stands for no company
     stranger: str | None  # who the person is as long as no e-mail is known
+    on_web: bool  # it claims a user or a device, and of a company at most a group
 
     def keys(self) -> list[str]:
         found = (
@@ -159,19 +172,21 @@ class _Known(msgspec.Struct, frozen=True, gc=False):
 
     def parked(self) -> str | None:
         """The key under which somebody of no account is kept."""
-        return self.contact or self.user or self.anonymous or self.opportunity or self.email
+        return self.opportunity or self.contact or self.user or self.anonymous or self.email
 
 
 class Resolver:
     """`secret` keys the hashes of persons: another secret, and everybody is a stranger.
 
-    `lead` names CRM systems, the first of which has the account when several know a company.
+    `lead` names CRM systems, the first of which has the account when several know a company: by a field that names
+    the other's record, and `by_domain` by claiming one domain.
     """
 
-    def __init__(self, secret: bytes, lead: Sequence[str] = ()) -> None:
+    def __init__(self, secret: bytes, lead: Sequence[str] = (), by_domain: bool = True) -> None:
         if not secret:
             raise ValueError("the identity secret is empty")
         self._secret = secret if len(secret) <= blake2b.MAX_KEY_SIZE else blake2b(secret).digest()
+        self._by_domain = by_domain
         self._lead = {system: rank for rank, system in enumerate(lead)}
         # One visitor sends many messages, and each is asked for twice: its keys, then its account.
         self._known = lru_cache(maxsize=MAX_CACHED)(self._look_at)
@@ -189,41 +204,53 @@ class Resolver:
         claims = observation.claims
         known = self._known(claims)
         if observation.kind == "merge":
-            return _merged(observation, known, links)
-        proven = _proven_person(claims, known, links)
-        person = proven or known.stranger
-        account = self._account(observation, known, links)
+            return self._one_contact(observation, links) if claims.contact else _merged(observation, known, links)
+        if observation.kind == "activity" and (found := _as_expected(known, links)):
+            return found
+        return self._resolve(observation, known, links)
+
+    def _resolve(self, observation: Observation, known: _Known, links: Links) -> Resolved | Unattributed:
+        claims = observation.claims
+        user, device = _signed_in(known, links)
+        proven = claims.person or _hash_of(known.email) or _known_by_mail(known.contact, user, device, links)
+        home = _home(observation.kind, known, user, device, links)
+        account = self._account(observation, known, home, links)
         parked = ""
-        if account is None:
-            key, parked = known.parked(), _why(known)
-            if key is None or observation.gone or observation.kind in ("delete", "restore", "stale"):
-                return Unattributed(parked)
-            account = follow(VISITOR + key, links)
-        found = _Finding(observation, known, links, account, person, proven)
+        if account is None or is_visitor(account):
+            parked = _why(known)
+            if account is None:
+                key = known.parked()
+                if key is None or observation.gone or observation.kind in ("delete", "restore", "stale"):
+                    return Unattributed(parked)
+                account = follow(VISITOR + key, links)
+        person = proven or (known.stranger if known.contact or not user else _hash_of(user))
+        found = _Finding(observation, known, links, account, home, user, device, person, proven)
         learned, conflict = self._lessons(found)
-        if not learned and conflict is None:
-            return Resolved(account, person, learned, _left(found), parked=parked)
+        left = _left(found) if known.contact else None
+        if not learned:
+            return Resolved(account, person, learned, left, conflict=conflict, parked=parked)
         after = {**links, **learned}
-        return Resolved(
-            account,
-            person,
-            learned,
-            _left(found),
-            tuple(_merges(found, learned, after)),
-            tuple(_same(found, after)),
-            conflict,
-            parked,
-        )
+        merged, same = tuple(_merges(found, learned, after)), tuple(_same(found))
+        return Resolved(account, person, learned, left, merged, same, conflict, parked)
 
     def persons(self, claims: Claims, links: Links) -> list[str]:
         """Everybody the claims may mean: as whom they were counted, and who they turned out to be."""
         known = self._known(claims)
-        found = [claims.person or ""]
-        for key in (known.contact, known.user, known.anonymous, known.email):
+        user, device = _signed_in(known, links)
+        contact = _hash_of(self._hash("contact", claims.contact))
+        counted = [claims.person, contact, *(_hash_of(key) for key in (user, known.anonymous, known.email))]
+        behind: list[str | None] = []
+        for key in (known.contact, user, device, known.email):
             if key:
-                found += [_hash_of(self._hash("contact", claims.contact) if key == known.contact else key) or ""]
-                found.append(_person_behind(key, links))
-        return [each for each in dict.fromkeys(found) if each]
+                behind += [_person_behind(key, links), self._stranger_at(account_of(links.get(key, "")))]
+        return [each for each in dict.fromkeys([*counted, *behind]) if each]
+
+    def _stranger_at(self, account: str) -> str | None:
+        """As whom somebody is counted who is known as a visitor only."""
+        if not is_visitor(account):
+            return None
+        kind, _, id = key_of(account).partition(":")
+        return _hash_of(self._hash("contact", id)) if kind == "contact" else id if kind != "opp" else None
 
     def _look_at(self, claims: Claims) -> _Known:
         email = tidy_email(claims.email)
@@ -243,6 +270,10 @@ class Resolver:
             site=_domain_key(site),
             refused=next((domain for domain in (mail, site) if isinstance(domain, NoCompany)), None),
             stranger=_hash_of(self._hash("contact", claims.contact) or user or anonymous),
+            on_web=bool(user or anonymous)
+            and not any(
+                (claims.account, claims.crm, claims.contact, claims.opportunity, claims.domain, claims.person)
+            ),
         )
 
     def _hash(self, kind: str, text: str | None) -> str | None:
@@ -253,26 +284,33 @@ class Resolver:
 
     # -- the account ---------------------------------------------------------------------------------------
 
-    def _account(self, observation: Observation, known: _Known, links: Links) -> str | None:
-        claims = observation.claims
-        if claims.account:
-            return claims.account
+    def _account(self, observation: Observation, known: _Known, home: str | None, links: Links) -> str | None:
+        if account := observation.claims.account:
+            return account
         if known.crm:
             return self._company(observation, known, known.crm, links)
-        if known.contact or known.opportunity:
-            found = _linked(known.contact, links) or _linked(known.opportunity, links)
-            if found:
-                return found
+        for key in (known.contact, known.opportunity):
+            if key and (account := _linked(key, links)) and not is_visitor(account):
+                return account
         if known.group:
-            return _linked(known.group, links) or _linked(known.site, links) or known.group
-        return _home(observation.kind, known, links)
+            account, site = _linked(known.group, links), _linked(known.site, links)
+            if account and site and observation.kind == "facts" and is_provisional(account):
+                return site  # that it is the company of this website is learnt now
+            return account or site or known.group
+        if home and not is_visitor(home):
+            return home
+        # Nobody says where this person belongs: the website that is named, or whose device it is.
+        for key in (known.site, known.anonymous):
+            if key and (account := _linked(key, links)) and not is_visitor(account):
+                return account
+        return known.site or home
 
     def _company(self, observation: Observation, known: _Known, crm: str, links: Links) -> str:
         """The account of a CRM's company record: its own, or that of a record of a system that leads."""
         if found := _linked(crm, links):
             return found
         if observation.kind in ("facts", "restore"):
-            for key in (*observation.claims.also, known.site):
+            for key in (*observation.claims.also, known.site if self._by_domain else None):
                 holder = key if key in observation.claims.also else _linked(key, links)
                 if holder and self._leads(holder, crm):
                     return follow(holder, links)
@@ -284,33 +322,62 @@ class Resolver:
         mine, theirs = ranks.get(_system(one)), ranks.get(_system(other))
         return mine is not None and theirs is not None and mine < theirs
 
+    def _one_contact(self, observation: Observation, links: Links) -> Resolved | Unattributed:
+        """A CRM made one contact of several: they are one person, at the account of the first that has one."""
+        ids = {f"contact:{each}": each for each in (observation.claims.contact, *observation.merged) if each}
+        known = [key for key in ids if key in links]
+        if not known:
+            return Unattributed(Nobody.UNKNOWN_CONTACT)
+        account = _linked(next((key for key in known if _is_settled(key, links)), known[0]), links) or ""
+        proven = next((person for key in known if (person := person_of(links[key]))), "")
+        who = proven or _hash_of(self._hash("contact", observation.claims.contact)) or ""
+        learned, merged, same = dict.fromkeys(ids, f"{account}|{proven}"), [], []
+        for key in known:
+            was = person_of(links[key]) or _hash_of(self._hash("contact", ids[key])) or ""
+            there = _linked(key, links)
+            if there == VISITOR + key and there != account:
+                merged.append(Merged(there, account, person=(was, who) if was != who else None))
+            elif there and not is_visitor(there) and was != who:
+                same.append(SamePerson(there, was, who))
+            if person_of(links[key]) not in ("", proven):
+                learned[f"email:{was}"] = f"{account}|{proven}"
+        learned = {key: link for key, link in learned.items() if links.get(key) != link}
+        return Resolved(account, who, learned, merged=tuple(merged), same=tuple(same))
+
     # -- what is learnt ------------------------------------------------------------------------------------
 
     def _lessons(self, found: _Finding) -> tuple[dict[str, str], Conflict | None]:
         """The links that are new or different now."""
-        known, account = found.known, found.account
+        known, links, account, observation = found.known, found.links, found.account, found.observation
         learned: dict[str, str] = {}
         conflict = None
-        if is_visitor(account):
-            if known.anonymous is None or account != VISITOR + known.anonymous:
-                learned[key_of(account)] = f"{account}|{found.proven or ''}"
-            if known.email:
-                learned[known.email] = f"{account}|{found.proven or ''}"
-        elif is_provisional(account) and account not in found.links:
-            learned[account] = f"{account}|"
-        if found.observation.kind in ("facts", "restore"):
-            companies, conflict = self._company_lessons(found)
-            learned |= companies
-        if known.crm and known.crm != account:
-            learned[known.crm] = f"{account}|"
-        if known.opportunity and _is_stated(found.observation.claims):
-            learned[known.opportunity] = f"{account}|"
+        if known.crm or known.opportunity or known.site or observation.kind in ("facts", "restore"):
+            if observation.kind in ("facts", "restore"):
+                learned, conflict = self._company_lessons(found)
+            if known.crm and known.crm != account:
+                learned[known.crm] = f"{account}|"
+            if known.opportunity and (_is_stated(observation.claims) or not _is_settled(known.opportunity, links)):
+                learned[known.opportunity] = f"{account}|"
+        for place in (account, found.home):
+            if place and is_provisional(place) and place not in links and not is_visitor(place):
+                learned[place] = f"{place}|"
         if known.contact:
-            learned |= _contact_lessons(found, known.contact)
-        if known.user or known.anonymous:
-            learned |= _home_lessons(found)
-        changed = {key: link for key, link in learned.items() if found.links.get(key) != link}
-        return changed | _moved_mail(found, changed) | _promoted(found, changed), conflict
+            learned[known.contact] = _contact_link(found, known.contact)
+        if user := found.user:
+            learned[user] = f"{_new_home(found, _linked(user, links)) or VISITOR + user}|{found.proven or ''}"
+            if known.anonymous:
+                learned[known.anonymous] = f"{VISITOR}{user}|{found.proven or ''}"
+        elif known.anonymous and (link := _device_link(found, known.anonymous)):
+            learned[known.anonymous] = link
+        if known.email and (link := _mail_link(found, known.email)):
+            learned[known.email] = link
+        for key, link in [*learned.items()]:
+            if links.get(key) == link:
+                del learned[key]
+        if learned:
+            learned |= _moved_mail(found, learned)
+            learned |= _promoted(found, learned)
+        return learned, conflict
 
     def _company_lessons(self, found: _Finding) -> tuple[dict[str, str], Conflict | None]:
         """A domain or group is whose claimed it first; a provisional account gives way, and a lower system."""
@@ -321,11 +388,12 @@ class Resolver:
             if key is None or key == account or is_visitor(account):
                 continue
             holder = _linked(key, links)
-            if holder is None or (is_provisional(holder) and not is_provisional(account)):
+            gives_way = not is_provisional(account) or key == known.group
+            if holder is None or (is_provisional(holder) and gives_way):
                 learned[key] = f"{account}|"
                 if holder:
                     learned[holder] = f"{account}|"
-            elif holder != account and self._leads(account, holder):
+            elif holder != account and self._leads(account, holder) and (self._by_domain or key != known.site):
                 learned |= {key: f"{account}|", holder: f"{account}|"}
             elif holder != account and not is_provisional(account):
                 conflict = Conflict(key, holder, account)
@@ -344,54 +412,113 @@ def _domain_key(domain: str | NoCompany | None) -> str | None:
     return f"domain:{domain}" if type(domain) is str else None
 
 
+def _as_expected(known: _Known, links: Links) -> Resolved | None:
+    """What most events are, told without drawing any lessons: of somebody whose links all say what the event would
+    teach, or of a device of which nothing is known. None: it has to be looked at."""
+    if not known.on_web:
+        return None
+    user, device, email, group = known.user, known.anonymous, known.email, known.group
+    on_device = links.get(device) if device else None
+    if user is None:
+        if on_device is None:
+            is_stranger = not (email or group)
+            return Resolved(f"{VISITOR}{device}", known.stranger, parked=Nobody.ANONYMOUS) if is_stranger else None
+        if not _leads_to_user(on_device):
+            return None
+        user = key_of(account_of(on_device))
+    account, _, person = links.get(user, "").rpartition("|")
+    if not person or (device and on_device != f"{VISITOR}{user}|{person}") or not _stays(account, links):
+        return None
+    if email and (email[6:] != person or account.startswith(PROVISIONAL) or not (known.mail or email in links)):
+        return None
+    if group:
+        account = account_of(links.get(group, ""))
+        if not _stays(account, links):
+            return None
+    return Resolved(account, person)
+
+
+def _stays(account: str, links: Links) -> bool:
+    """Whether that is an account, and has not become another."""
+    if account.startswith(PROVISIONAL):
+        return not is_visitor(account) and links.get(account, "")[:-1] == account
+    return bool(account) and not links.get(account)
+
+
+def _leads_to_user(link: str) -> bool:
+    return link.startswith("visitor:user:")
+
+
+def _signed_in(known: _Known, links: Links) -> tuple[str | None, str | None]:
+    """The user, if need be the one who was last signed in on the device; and the device if it is theirs."""
+    user, device = known.user, known.anonymous
+    if device and (link := links.get(device)) and _leads_to_user(link):
+        last = key_of(account_of(link))
+        if last in links:
+            return user or last, device if user in (None, last) else None
+    return user, device
+
+
 def _person_behind(key: str, links: Links) -> str:
-    """Who a link's person is; a device that leads to its user is that user."""
+    """Who a link's person is, known by e-mail; of a device that leads to its user, that user."""
     for _ in range(STEPS):
         link = links.get(key, "")
         account = account_of(link)
-        if not is_visitor(account) or key_of(account) == key:
+        led = is_visitor(account) and key_of(account) != key
+        if not led or (person_of(link) and not _leads_to_user(link)):
             return person_of(link)
         key = key_of(account)
-        if key not in links:
-            return _hash_of(key) or ""
     return ""
 
 
-def _proven_person(claims: Claims, known: _Known, links: Links) -> str | None:
-    """The hash of the e-mail, which the message has or an earlier one had."""
-    if claims.person or known.email:
-        return claims.person or _hash_of(known.email)
-    # Of the strongest id alone: who signs in on a shared device is not its earlier user.
-    key = known.contact or known.user or known.anonymous
-    return (_person_behind(key, links) or None) if key else None
+def _known_by_mail(contact: str | None, user: str | None, device: str | None, links: Links) -> str | None:
+    """The hash of the e-mail that an earlier message had."""
+    for key in (contact,) if contact else (user, device):
+        if key and (person := _person_behind(key, links)):
+            return person
+    return None
 
 
 def _linked(key: str | None, links: Links) -> str | None:
-    """The account behind a link, and what became of it."""
-    if key is None or not (account := account_of(links.get(key, ""))):
+    """The account behind a link, and what became of it. Who was led to and has been forgotten is nobody."""
+    if key is None or not (account := account_of(links.get(key, ""))) or account == key:
+        return account if key and account else None
+    if is_visitor(account) and key_of(account) not in links:
         return None
-    return account if account == key else follow(account, links)
+    return follow(account, links)
 
 
-def _home(kind: str, known: _Known, links: Links) -> str | None:
+def _is_settled(key: str, links: Links) -> bool:
+    account = _linked(key, links)
+    return account is not None and not is_visitor(account)
+
+
+def _home(kind: str, known: _Known, user: str | None, device: str | None, links: Links) -> str | None:
     """The first of the person's accounts that is no provisional one, else the first that is no visitor.
 
     An identify call states the e-mail, which goes first; on other calls it may be an old one.
     """
-    if kind == "contact":
-        keys = (known.email, known.mail, known.user, known.anonymous, known.site)
+    identified = kind == "contact"
+    if identified:
+        keys = (known.email, known.mail, user, device, known.contact)
     else:
-        keys = (known.user, known.anonymous, known.email, known.mail, known.site)
+        keys = (user, device, known.email, known.mail, known.contact)
     first = visitor = None
     for key in keys:
-        if account := _linked(key, links):
+        if key and (account := _linked(key, links)):
             if not is_provisional(account):
                 return account
             if is_visitor(account):
                 visitor = visitor or account
-            elif not (kind == "contact" and known.mail and account.startswith("domain:")):
+            elif not (identified and known.mail and account.startswith("domain:")):
                 first = first or account  # else an earlier e-mail's company, which the new one replaces
-    return first or known.mail or known.site or visitor
+    if found := first or known.mail:
+        return found
+    if known.opportunity:
+        return VISITOR + known.opportunity
+    if user and visitor == f"{VISITOR}{device}":
+        return VISITOR + user
+    return visitor
 
 
 def _why(known: _Known) -> str:
@@ -419,77 +546,94 @@ class _Finding(msgspec.Struct, gc=False):
     known: _Known
     links: Links
     account: str
+    home: str | None  # where the person belongs as far as is known, whatever account the message is about
+    user: str | None  # who is or was last signed in
+    device: str | None  # if it is the person's own
     person: str | None
     proven: str | None  # the person, if known by e-mail
 
 
+def _says_whose(observation: Observation) -> bool:
+    """Whether the message says at which account its contact is: what happened at another one does not."""
+    return observation.kind != "activity" and _is_stated(observation.claims)
+
+
 def _left(found: _Finding) -> str | None:
     contact = found.known.contact
-    if contact is None or not _is_stated(found.observation.claims):
+    if contact is None or found.observation.gone or not _says_whose(found.observation):
         return None
     before = _linked(contact, found.links)
     return before if before and before != found.account and not is_visitor(before) else None
 
 
-def _contact_lessons(found: _Finding, contact: str) -> dict[str, str]:
-    """The contact's account, also by e-mail: a CRM contact may write from a free-mail address."""
-    person = found.proven or ""
+def _contact_link(found: _Finding, contact: str) -> str:
+    person, settled = found.proven or "", _is_settled(contact, found.links)
     if found.observation.gone:
-        return {contact: f"|{person}"}
-    if not _is_stated(found.observation.claims):
-        before = account_of(found.links.get(contact, ""))
-        home = before if before and not is_visitor(before) else found.account
-        return {contact: f"{home}|{person}"}
-    link = f"{found.account}|{person}"
-    return {contact: link, found.known.email: link} if found.known.email else {contact: link}
+        # That somebody has left a company says nothing of the one at which they are by now.
+        elsewhere = _is_stated(found.observation.claims) and _linked(contact, found.links) != found.account
+        return found.links[contact] if settled and elsewhere else f"|{person}"
+    if _says_whose(found.observation) or not settled:
+        return f"{found.account}|{person}"
+    return f"{account_of(found.links[contact])}|{person}"
 
 
-def _moved_mail(found: _Finding, changed: dict[str, str]) -> dict[str, str]:
+def _mail_link(found: _Finding, email: str) -> str | None:
+    """Where an address leads that its domain does not lead to: a contact may write from a private address."""
+    known, observation, person = found.known, found.observation, _hash_of(found.known.email)
+    is_contact = known.contact and observation.kind == "contact" and not observation.gone
+    if is_contact and (_is_stated(observation.claims) or _is_settled(known.contact or "", found.links)):
+        return f"{found.account}|{person}"
+    if known.mail or _is_settled(email, found.links):
+        return None
+    home = _new_home(found, None)
+    if not home or is_visitor(home):
+        home = home or VISITOR + (known.parked() or email)
+        return f"{home}|{person}"
+    if found.user:
+        return f"{VISITOR}{found.user}|{person}"
+    return f"{home}|{person}" if known.contact or known.anonymous or observation.kind != "activity" else None
+
+
+def _moved_mail(found: _Finding, learned: dict[str, str]) -> dict[str, str]:
     """A contact changes accounts in a message without e-mail: the address moves along."""
-    link = changed.get(found.known.contact or "")
-    if link is None or found.proven is None or found.known.email or found.observation.gone:
+    contact = found.known.contact
+    if contact is None or found.known.email or found.observation.gone:
         return {}
-    return {f"email:{found.proven}": link} if not is_visitor(account_of(link)) else {}
+    link, person = learned.get(contact), person_of(found.links.get(contact, ""))
+    if link is None or not person:
+        return {}
+    return {f"email:{person}": link} if not is_visitor(account_of(link)) else {}
 
 
-def _home_lessons(found: _Finding) -> dict[str, str]:
-    """A user's home, and a device whose home is that of its user."""
-    known, links = found.known, found.links
-    key = known.user or known.anonymous
-    home = _new_home(found, _linked(key, links))
-    learned = {}
-    if known.user:
-        home = home or VISITOR + known.user
-        learned[known.user] = f"{home}|{found.proven or ''}"
-    if known.anonymous:
-        if known.user:
-            learned[known.anonymous] = f"{VISITOR}{known.user}|"
-        elif home and home != VISITOR + known.anonymous:
-            learned[known.anonymous] = f"{home}|{found.person or ''}"
-    return learned
+def _device_link(found: _Finding, device: str) -> str | None:
+    """Of a device on which nobody ever signed in. One of which nothing is known has no link."""
+    home = _new_home(found, _linked(device, found.links))
+    return f"{home}|{found.proven or ''}" if home and (home != VISITOR + device or found.proven) else None
 
 
-def _new_home(found: _Finding, held: str | None) -> str:
-    account, claims = found.account, found.observation.claims
-    settled = held if held and not is_visitor(held) else ""
+def _new_home(found: _Finding, held: str | None) -> str | None:
+    account = found.account
+    settled = held if held and not is_visitor(held) else None
     if found.observation.kind == "activity":
-        # Where an event happened moves nobody; an e-mail tells at least where somebody new belongs.
-        settles = found.known.email and not (found.known.group or _is_stated(claims))
-        return settled or (account if settles or is_visitor(account) else held or "")
+        # Where an event happened moves nobody.
+        return settled or found.home or (account if is_visitor(account) else held)
     if settled and is_provisional(account) and not is_provisional(settled):
         return settled
     return account
 
 
-def _promoted(found: _Finding, changed: Mapping[str, str]) -> dict[str, str]:
-    """Who was parked, and is led to by a link that now leads to an account, is of that account too."""
-    promoted = {}
-    for key, link in changed.items():
-        visitor, home = account_of(found.links.get(key, "")), account_of(link)
-        root = key_of(visitor)
-        is_led = is_visitor(visitor) and root != key and account_of(found.links.get(root, "")) == visitor
-        if is_led and root not in changed and home and not is_visitor(home):
-            promoted[root] = f"{home}|{person_of(found.links[root])}"
+def _promoted(found: _Finding, learned: Mapping[str, str]) -> dict[str, str]:
+    """Who was parked, and is led to by a link that now leads elsewhere, is there too."""
+    promoted: dict[str, str] = {}
+    links = found.links
+    for key, link in learned.items():
+        visitor, home = account_of(links.get(key, "")), account_of(link)
+        if not is_visitor(visitor) or not home or (key == found.known.anonymous and key != found.device):
+            continue
+        root = key_of(follow(visitor, links))
+        is_led = root != key and account_of(links.get(root, "")) == VISITOR + root
+        if is_led and root not in learned and follow(home, {**links, **learned, **promoted}) != VISITOR + root:
+            promoted[root] = f"{home}|{person_of(links[root])}"
     return promoted
 
 
@@ -504,7 +648,9 @@ def _merges(found: _Finding, learned: Mapping[str, str], after: Links) -> Iterat
         if key.startswith(("domain:", "group:")):
             account = key if before == key else ""
         elif key.startswith("anon:"):
-            account = VISITOR + key if not before else ""  # a device of no account is known by having no link
+            account = (
+                VISITOR + key if before in ("", VISITOR + key) else ""
+            )  # of whom nothing is known has no link
         elif key.startswith(("user:", "contact:", "opp:", "email:")):
             account = before if before == VISITOR + key else ""
         else:
@@ -515,9 +661,13 @@ def _merges(found: _Finding, learned: Mapping[str, str], after: Links) -> Iterat
 
 def _renamed(visitor: str, found: _Finding, after: Links) -> tuple[str, str] | None:
     """As whom the visitor was counted, and who it is."""
-    if not is_visitor(visitor) or visitor.startswith((f"{VISITOR}opp:", f"{VISITOR}email:")):
+    if not is_visitor(visitor) or visitor.startswith(f"{VISITOR}email:"):
         return None
     key = key_of(visitor)
+    if key.startswith("opp:"):  # it has what this contact did until now
+        is_led = account_of(found.links.get(found.known.contact or key, "")) == visitor
+        strange, proven = found.known.stranger, found.proven
+        return (strange, proven) if is_led and strange and proven and found.known.contact else None
     counted = _counted_as(key, found)
     person = _person_behind(key, after) or (found.person if key in set(found.known.keys()) else None)
     return (counted, person) if counted and person and person != counted else None
@@ -528,23 +678,21 @@ def _counted_as(key: str, found: _Finding) -> str | None:
     return found.known.stranger if key.startswith("contact:") else _hash_of(key)
 
 
-def _same(found: _Finding, after: Links) -> Iterator[SamePerson]:
-    """Who was counted as a stranger at an account, and is known by e-mail from now on."""
-    known, links, proven = found.known, found.links, found.proven
-    if proven is None:
-        return
-    for key in (known.contact, known.user, known.anonymous):
-        if key is None or (link := links.get(key)) is None:
+def _same(found: _Finding) -> Iterator[SamePerson]:
+    """Who was counted as a stranger at an account, and is known by e-mail or as a user from now on."""
+    known, links, person = found.known, found.links, found.person
+    for key in (known.contact, found.user, found.device):
+        if key is None or person is None or (link := links.get(key)) is None:
             continue
         counted, account = _counted_as(key, found), _linked(key, links)
-        if not account or is_visitor(account) or counted is None or proven == counted:
+        if counted is None or counted == person or not account or is_visitor(account):
             continue
-        if person_of(link) in ("", counted) and not is_visitor(account_of(link)):
-            yield SamePerson(account, counted, proven)
+        if not _person_behind(key, links) and not (key == found.device and _leads_to_user(link)):
+            yield SamePerson(account, counted, person)
 
 
 def _merged(observation: Observation, known: _Known, links: Links) -> Resolved | Unattributed:
-    """A CRM made one record of several: companies are merged, contacts are one person."""
+    """A CRM made one company of several."""
     if known.crm:
         account = follow(known.crm, links)
         others = [each for each in observation.merged if follow(each, links) != account]
@@ -552,15 +700,4 @@ def _merged(observation: Observation, known: _Known, links: Links) -> Resolved |
         merged = tuple(Merged(follow(each, links), account, by_crm=True) for each in others)
         learned |= {key_of(each.account): f"{account}|" for each in merged}
         return Resolved(account, None, learned, merged=merged)
-    if known.contact and (link := links.get(known.contact)):
-        account, person = follow(account_of(link), links), person_of(link)
-        same, learned = [], {}
-        for each in observation.merged:
-            other = links.get(f"contact:{each}")
-            learned[f"contact:{each}"] = link
-            if other and person_of(other) and person and person_of(other) != person:
-                learned[f"email:{person_of(other)}"] = link
-                same.append(SamePerson(follow(account_of(other), links), person_of(other), person))
-        learned = {key: new for key, new in learned.items() if links.get(key) != new}
-        return Resolved(account, person or None, learned, same=tuple(each for each in same if each.account))
-    return Unattributed(Nobody.UNKNOWN_CONTACT if known.contact else Nobody.NO_IDENTITY)
+    return Unattributed(Nobody.NO_IDENTITY)

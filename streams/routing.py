@@ -27,14 +27,29 @@ from rules.records import (
     Stale,
     encode_record,
 )
-from streams.adapters import decode_any
-from streams.adapters.base import Claims, Observation, Rejected
+from rules.sources import Sources
+from streams.adapters import Adapters
+from streams.adapters.base import Claims, DecodeAny, Observation, Rejected
 from streams.identity import Conflict, Nobody, Resolved, Resolver, Unattributed
+from streams.sources import shipped
 from streams.store.base import Outbound
 from streams.store.sources import link_id
-from streams.topics import ACCOUNT_LOG, CRM_UPDATES, DEAD_LETTERS, LINKS, WEB_ACTIVITY
+from streams.topics import ACCOUNT_LOG, DEAD_LETTERS, LINKS
 
-FORMATS = {CRM_UPDATES: "salesforce", WEB_ACTIVITY: "segment"}
+
+@dataclass(frozen=True, slots=True)
+class Formats:
+    """How messages are read: the format of each topic, by its role, and what decodes them."""
+
+    of_topic: Mapping[str, str]
+    decode_any: DecodeAny
+
+    @classmethod
+    def of(cls, sources: Sources) -> Formats:
+        return cls(sources.topics, Adapters.of(sources).decode_any)
+
+
+SHIPPED = Formats.of(shipped())
 
 
 class SourceMessage(Protocol):
@@ -76,12 +91,14 @@ class Erased:
     said: Claims
 
 
-def take_apart(source: str, messages: Iterable[SourceMessage], received: int) -> list[Seen]:
+def take_apart(
+    source: str, messages: Iterable[SourceMessage], received: int, formats: Formats = SHIPPED
+) -> list[Seen]:
     """Decodes each message in its topic's format, or in the one that its `format` header names."""
     seen = []
     for message in messages:
-        format = _header(message, "format") or FORMATS[source]
-        seen.append(Seen(message, format, decode_any(format, message.value, received)))
+        format = _header(message, "format") or formats.of_topic[source]
+        seen.append(Seen(message, format, formats.decode_any(format, message.value, received)))
     return seen
 
 
@@ -202,30 +219,52 @@ def joined(part: Observation, found: Resolved, source: str, received: int) -> li
     for one in found.same:
         same = Same(account=one.account, person=one.person, same_as=one.same_as, at=part.at, received=received)
         same.source, same.origin = source, part.origin
+        same.under = under(part.claims, found.account) if one.account == found.account else ""
         told.append(same)
     return told
 
 
+def under(claims: Claims, account: str) -> str:
+    """The CRM record or group by which the message claimed an account, where that is another one by now."""
+    if claims.crm:
+        claimed = claims.crm
+    elif claims.group and not (claims.contact or claims.opportunity):
+        claimed = f"group:{claims.group}"
+    else:
+        return ""
+    return claimed if claimed != account and not claims.account else ""
+
+
 def records(part: Observation, found: Resolved, source: str, received: int) -> list[AccountRecord]:
-    """The log records of one observation. A contact that moved also leaves the account it was at."""
+    """The log records of one observation. A contact that moved also leaves the account it was at.
+
+    That a record of a CRM is deleted says nothing of the account that it has become part of: the account by its
+    own name is told, which leaves the other alone.
+    """
     account, id, at, origin = found.account, part.id, part.at, part.origin
+    claimed = under(part.claims, account)
     match part.kind:
         case "activity":
             activity = Activity(account=account, name=part.name, at=at, received=received, person=found.person)
             activity.id, activity.source, activity.origin, activity.props = id, source, origin, part.props
+            activity.under = claimed
             return [activity]
         case "facts":
             facts = Facts(account=account, at=at, received=received, set=part.set, clear=list(part.clear))
-            facts.id, facts.source, facts.origin = id, source, origin
+            facts.id, facts.source, facts.origin, facts.under = id, source, origin, claimed
             return [facts]
         case "contact":
             return _contact(part, found, source, received)
         case "delete":
+            account = claimed or account
             return [Delete(account=account, at=at, received=received, id=id, source=source, origin=origin)]
         case "restore":
+            account = claimed or account
             return [Restore(account=account, at=at, received=received, id=id, source=source, origin=origin)]
         case "stale":
-            return [Stale(account=account, at=at, received=received, id=id, source=source, origin=origin)]
+            stale = Stale(account=account, at=at, received=received, id=id, source=source, origin=origin)
+            stale.under = claimed
+            return [stale]
         case "link" | "merge" | "erase":
             return []
         case _:
@@ -238,6 +277,7 @@ def _contact(part: Observation, found: Resolved, source: str, received: int) -> 
     here = Contact(account=found.account, person=found.person, at=part.at, received=received)
     here.id, here.source, here.origin, here.gone = part.id, source, part.origin, part.gone
     here.set, here.clear = part.set, list(part.clear)
+    here.under = under(part.claims, found.account)
     if found.left is None:
         return [here]
     left = Contact(account=found.left, person=found.person, at=part.at, received=received, gone=True)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from streams.adapters.base import Claims, Observation
 from streams.domains import mail_domain, site_domain
-from streams.identity import Merged, Resolved, Resolver, Unattributed, further_keys
+from streams.identity import Merged, Resolved, Resolver, Unattributed, follow, further_keys
 
 RESOLVER = Resolver(b"a secret")
 BOB = "bob@acme.example"
@@ -36,7 +36,9 @@ class World:
         keys = set(RESOLVER.link_keys(observation))
         while further := set(further_keys({key: self.links[key] for key in keys if key in self.links})) - keys:
             keys |= further
-        found = RESOLVER.resolve(observation, Only(self.links, keys))
+        known = Only(self.links, keys)
+        found = RESOLVER.resolve(observation, known)
+        assert found == RESOLVER._resolve(observation, RESOLVER._known(observation.claims), known)
         if isinstance(found, Resolved):
             self.links |= found.learned
         return found
@@ -127,6 +129,27 @@ def test_a_contact_moves_and_goes(world):
     gone = world.sees("contact", contact="salesforce:c", gone=True)
     assert (gone.account, gone.person) == ("salesforce:2", moved.person)
     assert world.sees("contact", contact="salesforce:c").parked == "unknown_contact"
+
+
+def test_that_a_contact_has_left_one_company_says_nothing_of_the_one_it_is_at_by_now(world):
+    world.sees("contact", contact="hubspot:201", crm="hubspot:1")
+    world.sees("contact", contact="hubspot:201", crm="hubspot:2")
+    late = world.sees("contact", contact="hubspot:201", crm="hubspot:1", gone=True)
+    assert (late.account, late.left, late.learned) == ("hubspot:1", None, {})
+    assert world.sees("contact", contact="hubspot:201").account == "hubspot:2"
+
+
+def test_what_a_contact_does_at_another_account_does_not_move_it(world):
+    world.sees("contact", contact="salesforce:c", crm="salesforce:1")
+    call = world.sees("activity", contact="salesforce:c", crm="salesforce:2")
+    assert (call.account, call.left, call.learned) == ("salesforce:2", None, {})
+    assert world.sees("contact", contact="salesforce:c").account == "salesforce:1"
+
+
+def test_an_address_that_comes_after_the_company_leads_there_too(world):
+    world.sees("contact", contact="hubspot:201", crm="hubspot:1")
+    world.sees("contact", contact="hubspot:201", email="bob@gmail.com")
+    assert world.sees("contact", user="u1", email="bob@gmail.com").account == "hubspot:1"
 
 
 def test_an_opportunity_belongs_to_the_account_it_was_last_seen_with(world):
@@ -224,3 +247,5 @@ def test_whatever_comes_only_loaded_links_are_read_and_repeating_teaches_nothing
             assert (third.learned, third.merged, third.same) == ({}, (), ())
         if isinstance(found, Resolved) and "crm" in claims:
             assert found.account == claims["crm"]
+        for account in {link.rpartition("|")[0] for link in world.links.values()} - {""}:
+            assert follow(follow(account, world.links), world.links) == follow(account, world.links)
