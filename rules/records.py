@@ -122,8 +122,8 @@ class Restate(_Record, tag="restate"):
     """`account` was one with `apart` and is not: it is what the packed `state` says, for the log before `upto`.
 
     `at` is the log_time there. An account that has gone on since stays as it is: what came is not in the state.
-    Whichever of the two had been merged is known by `names`, its own first: by these it was claimed meanwhile. What
-    came so for the accounts in `moved`, before that offset in the partition of each, is its own and not theirs.
+    Whichever of the two had been merged is known by `names`, its own first: by these it was claimed meanwhile.
+    What came so for the accounts in `moved`, before that offset in the partition of each, is its own, not theirs.
     """
 
     account: Key
@@ -170,7 +170,9 @@ class RulesetRecord(_Record, tag="ruleset"):
     author: str = ""
 
 
-AccountRecord: TypeAlias = Activity | Facts | Contact | Delete | Restore | Merge | Transfer | Restate | Same | Stale
+AccountRecord: TypeAlias = (
+    Activity | Facts | Contact | Delete | Restore | Merge | Transfer | Restate | Same | Stale
+)
 Record: TypeAlias = AccountRecord | Erase | Tick | RulesetRecord
 
 # Named apart because msgspec builds its tables once per decoder.

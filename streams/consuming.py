@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from streams.settings import Settings
 
@@ -17,6 +17,7 @@ log = structlog.get_logger()
 SHOW_LAG_EVERY_S = 5.0
 LOOK_AGAIN_S = 1.0
 FETCH_BYTES = 4 * 1024 * 1024
+METADATA_MS = 10_000  # a topic that was deleted and made anew is seen as soon
 
 
 def consumer(settings: Settings, group: str) -> Any:
@@ -31,11 +32,19 @@ def consumer(settings: Settings, group: str) -> Any:
         heartbeat_interval_ms=settings.session_timeout_ms // 3,
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
         max_partition_fetch_bytes=FETCH_BYTES,
+        metadata_max_age_ms=METADATA_MS,
     )
 
 
-async def fetch(consumer: Any, settings: Settings) -> dict[TopicPartition, list[Any]]:
-    """What has arrived, by partition; empty when nothing has for a while, or the broker is away."""
+async def fetch(
+    consumer: Any,
+    settings: Settings,
+    out_of_range: Callable[[Iterable[TopicPartition]], Awaitable[None]] | None = None,
+) -> dict[TopicPartition, list[Any]]:
+    """What has arrived, by partition; empty when nothing has for a while, or the broker is away.
+
+    `out_of_range` is told of partitions that have no message where they are read.
+    """
     try:
         batches: dict[TopicPartition, list[Any]] = await consumer.getmany(
             timeout_ms=200, max_records=4 * settings.batch
@@ -44,7 +53,10 @@ async def fetch(consumer: Any, settings: Settings) -> dict[TopicPartition, list[
         return {}  # asked before the new owner said where to read on
     except KafkaError as error:
         log.warning("fetch failed", why=f"{type(error).__name__}: {error}")
-        await asyncio.sleep(LOOK_AGAIN_S)
+        if out_of_range is not None and isinstance(error, OffsetOutOfRangeError):
+            await out_of_range(error.args[0])
+        else:
+            await asyncio.sleep(LOOK_AGAIN_S)
         return {}
     return batches
 

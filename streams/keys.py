@@ -14,6 +14,7 @@ one script on one node. Tags are chosen so that the slots of partitions are even
 | ns:{tag}:ruleset | string | the ruleset in force, JSON of its files | fold |
 | ns:{ids}:src:TOPIC/P | hash | token, next, batch, last, incarnation, paused: where the router is | router |
 | ns:{ids}:links:N | hash | identity links, packed: eight bytes of a digest → account and person | router |
+| ns:{ids}:changed | string | by what save links were changed last | router |
 | ns:{ids}:conflicts | hash | domain → who has it, and who claims it too | router |
 | ns:partitions | string | how many partitions this state was made for | worker |
 | ns:alerted:ID | string, expires | a change that was alerted | alert agent |
@@ -86,6 +87,10 @@ def partitions(namespace: str = NAMESPACE) -> str:
 def links(namespace: str = NAMESPACE) -> str:
     """What the packed hashes of links are called, but for their number."""
     return f"{namespace}:{{ids}}:links:"
+
+
+def changed(namespace: str = NAMESPACE) -> str:
+    return f"{namespace}:{{ids}}:changed"
 
 
 def conflicts(namespace: str = NAMESPACE) -> str:

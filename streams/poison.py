@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 WATCHED = 10_000  # messages
 REJECTED_AT_MOST = 100  # of those: one in a hundred
@@ -18,8 +18,15 @@ class Poison:
         self._seen = 0
         self._row = 0
 
-    def after(self, rejected: Iterable[bool]) -> str:
+    def copy(self) -> Poison:
+        other = Poison()
+        other._rejected, other._seen, other._row = self._rejected.copy(), self._seen, self._row
+        return other
+
+    def after(self, rejected: Sequence[bool]) -> str:
         """Why it is too much, after these messages, in words; empty while it is not."""
+        if rejected and not any(rejected):
+            rejected, self._seen, self._row = rejected[-1:], self._seen + len(rejected) - 1, 0
         why = ""
         for each in rejected:
             self._seen += 1

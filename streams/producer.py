@@ -57,11 +57,21 @@ class Producer:
         `partition` is that of the log where it is known; else the key decides. Gives the broker's answers,
         one for each Kafka batch. Raises the broker's error if any of them was not taken.
         """
-        waiting = []
-        for (topic, number), group in (await self._grouped(messages, partition)).items():
-            for batch in self._batches(group, at):
-                waiting.append(await self._kafka.send_batch(batch, topic, partition=number))
-        return list(await asyncio.gather(*waiting))
+        left = [
+            (place, self._batches(group, at))
+            for place, group in (await self._grouped(messages, partition)).items()
+        ]
+        answers: list[Any] = []
+        while left:
+            # One batch a partition at a time: were the first given up and the next one taken, the fold would hold
+            # what comes of the first later for something it has seen.
+            waiting = [
+                await self._kafka.send_batch(batches[0], topic, partition=number)
+                for (topic, number), batches in left
+            ]
+            answers += await asyncio.gather(*waiting)
+            left = [(place, batches[1:]) for place, batches in left if len(batches) > 1]
+        return answers
 
     async def _grouped(
         self, messages: Iterable[Outbound], partition: int | None
@@ -72,7 +82,9 @@ class Producer:
             if message.topic in LIKE_THE_LOG:
                 # What is for another account goes to that one's partition, whoever sends it.
                 elsewhere = message.topic == ACCOUNT_LOG and message.key
-                if partition is None or elsewhere:
+                if message.partition is not None:
+                    number = message.partition
+                elif partition is None or elsewhere:
                     number = partition_of(message.key, self._settings.partitions)
                 else:
                     number = partition

@@ -1,6 +1,6 @@
 """The router as a service: source topics in, `account.log` out, each message's account decided once.
 
-    fetch ─► take apart ─► links ─► route ─► save ─► produce ─► next batch
+    fetch ─► take apart ─► links ─► route ─► save ─► produce ─► settle ─► next batch
 
 What a batch taught and its outcome are saved in Redis under its source position before it is produced, if the
 links that were read are still in force, else it is routed again. The next batch waits for the broker's
@@ -8,7 +8,8 @@ acknowledgement. Whoever takes over produces the saved batch again; the fold kno
 
 A topic that was made anew under the same name is noticed by its last message not being there any more, or being
 another one; it is read from its beginning, as another incarnation, whose positions the fold does not mix up with
-the old ones. A source partition of which too much is rejected is paused until somebody has looked at it.
+the old ones. A source partition is paused until somebody has looked at it, while others go on, when too much of
+it is rejected, and when messages were deleted before they were read.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from __future__ import annotations
 import asyncio
 import binascii
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 import structlog
@@ -25,19 +28,21 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from mode import Service
 
 from rules.records import encode_record
-from streams.adapters.base import Claims
-from streams.clock import RedisClock
+from streams.adapters.base import Rejected
+from streams.clock import ClockSteppedError, RedisClock
 from streams.consuming import LOOK_AGAIN_S, SHOW_LAG_EVERY_S, consumer, fetch, show_lag
-from streams.identity import Resolver, further_keys
+from streams.erasing import needles
+from streams.identity import further_keys, resolver_of
 from streams.letters import forget
 from streams.outage import AWAY, wait_out
 from streams.poison import Poison
 from streams.producer import Producer
-from streams.routing import Routed, Seen, link_keys, route, take_apart
+from streams.routing import Formats, Routed, Seen, link_keys, route, take_apart
 from streams.settings import Settings
+from streams.sources import read
 from streams.store.base import Outbound
-from streams.store.sources import Batch, SourceHeld, SourceStore, as_text
-from streams.topics import ACCOUNT_LOG, LINKS, SOURCES
+from streams.store.sources import Batch, SourceHeld, SourceStore, as_text, link_digest
+from streams.topics import ACCOUNT_LOG, LINKS
 
 log = structlog.get_logger()
 
@@ -59,6 +64,11 @@ class Reading:
     last: str = ""
     poison: Poison = field(default_factory=Poison)
 
+    @property
+    def following(self) -> int:
+        """Where to read on: at the last message once more, while it is to be looked at."""
+        return self.next - 1 if self.last else self.next
+
 
 class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     def __init__(
@@ -73,17 +83,21 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         """`reached` is told of each step of a batch: the crash tests stop there."""
         super().__init__(**kwargs)
         self._settings, self._store, self._producer, self._clock = settings, store, producer, clock
-        self._resolver = Resolver(settings.person_key.get_secret_value().encode())
+        sources = read(settings.sources)
+        self._formats = Formats.of(sources)
+        self._resolver = resolver_of(settings, sources)
         self._reached = reached
         self._reading: dict[TopicPartition, Reading] = {}
-        self._turn = asyncio.Lock()
+        self._turn = asyncio.Lock()  # held while messages are routed, or partitions change hands
+        self._lost: dict[TopicPartition, float] = {}  # ours by Kafka, somebody else's by Redis: since when
         self._consumer: Any = None
+        self.stopped_partitions: dict[TopicPartition, str] = {}
         self.counts: Counter[tuple[str, str]] = Counter()
 
     async def on_start(self) -> None:
         self._consumer = consumer(self._settings, "router")
         await self._consumer.start()  # before subscribing: nobody waits here for the group to settle
-        self._consumer.subscribe([self._settings.topics(role) for role in SOURCES], listener=self)
+        self._consumer.subscribe([self._settings.topics(role) for role in self._formats.of_topic], listener=self)
 
     async def on_stop(self) -> None:
         async with self._turn:
@@ -93,6 +107,7 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         async with self._turn:
             for each in revoked:
                 self._reading.pop(each, None)
+                self._lost.pop(each, None)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         async with self._turn:
@@ -104,156 +119,270 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
 
     async def _take_over(self, tp: TopicPartition) -> None:
         """Becomes the reader; what the one before had saved but perhaps not produced is produced now."""
+        self._reading.pop(tp, None)
+        self._lost.pop(tp, None)
+        self.stopped_partitions.pop(tp, None)
         held: SourceHeld = await self._store.acquire(tp.topic, tp.partition)
         if held.saved:
-            await self._producer.send(held.saved, self._clock.now())
+            await self._produce(tp, held.token, held.saved, self._clock.now())
         if held.paused:
-            self._consumer.pause(tp)
-        if not held.next:
+            self._pause(tp, held.paused)
+        if held.next is None:
             await self._read_from_beginning(tp, held.token, held.incarnation)
-            return
-        self._reading[tp] = Reading(held.token, held.next, held.incarnation, held.last)
-        self._consumer.seek(tp, held.next - 1 if held.last else held.next)
+        else:
+            await self._read_on(tp, Reading(held.token, held.next, held.incarnation, held.last))
 
     async def _read_from_beginning(self, tp: TopicPartition, token: str, incarnation: int) -> None:
         first = (await self._consumer.beginning_offsets([tp]))[tp]
         self._reading[tp] = Reading(token, first, incarnation)
         self._consumer.seek(tp, first)
 
+    async def _read_on(self, tp: TopicPartition, reading: Reading) -> None:
+        """Where it stands; the topic may have been shortened since. What was deleted unread is not passed over
+        in silence."""
+        self._reading[tp] = reading
+        first = (await self._consumer.beginning_offsets([tp]))[tp]
+        if first > reading.following:
+            reading.last = ""
+        if first > reading.next:
+            why = f"messages {reading.next} to {first - 1} were deleted before they were read"
+            skipped = Batch(reading.next, first, "", [], (), {}, {}, paused=why)
+            status = await self._store.save(tp.topic, tp.partition, reading.token, skipped)
+            if status != "OK":
+                await self._refused(tp, status)
+                return
+            reading.next = first
+            self._pause(tp, why)
+        self._consumer.seek(tp, reading.following)
+
+    def _pause(self, tp: TopicPartition, why: str) -> None:
+        self._consumer.pause(tp)
+        self.counts["paused", tp.topic] += 1
+        log.error("source paused", partition=str(tp), why=why, do="isotherm resume, once it is mended")
+
     @Service.task
     async def _run(self) -> None:
         while not self.should_stop:
-            batches = await fetch(self._consumer, self._settings)
+            before = dict(self._reading)
+            batches = await fetch(self._consumer, self._settings, self._out_of_range)
             if batches:
                 await wait_out("reading the time", self._clock.keep, lambda: self.should_stop)
+                self._clock.now()  # raises here, before anything is routed, if the time cannot be trusted
                 async with self._turn:
-                    await asyncio.gather(*(self._route(tp, each) for tp, each in batches.items()))
+                    await asyncio.gather(*(self._route(tp, each, before) for tp, each in batches.items()))
 
-    async def _route(self, tp: TopicPartition, messages: list[Any]) -> None:
+    async def _route(
+        self, tp: TopicPartition, messages: list[Any], before: Mapping[TopicPartition, Reading] | None = None
+    ) -> None:
+        """Routes what was fetched when we read `before`. Outages are waited out here, everything else stops the
+        partition and says so, so that others go on."""
+        reading = self._reading.get(tp)
         try:
-            if await self._is_another_topic(tp, messages):
+            if reading is None:
+                return
+            if before is not None and before.get(tp) is not reading:
+                self._consumer.seek(tp, reading.following)  # fetched for who had it before us
+                return
+            if await self._is_another_topic(tp, reading, messages):
                 return
             for start in range(0, len(messages), self._settings.batch):
-                await self._route_batch(tp, messages[start : start + self._settings.batch])
+                if not await self._route_batch(tp, reading, messages[start : start + self._settings.batch]):
+                    return
         except AWAY as error:
             log.warning("waiting", what="routing", partition=str(tp), why=f"{type(error).__name__}: {error}")
             await self._try_to_take_over(tp)
+        except ClockSteppedError:
+            raise
+        except Exception as error:
+            log.exception("bug in the router", partition=str(tp))
+            self._reading.pop(tp, None)
+            self._consumer.pause(tp)
+            self.stopped_partitions[tp] = f"{type(error).__name__}: {error}"
 
-    async def _is_another_topic(self, tp: TopicPartition, messages: list[Any]) -> bool:
+    async def _is_another_topic(self, tp: TopicPartition, reading: Reading, messages: list[Any]) -> bool:
         """Whether the message before the next one is another than was read there; asked once after a takeover."""
-        reading = self._reading.get(tp)
-        if reading is None or not reading.last:
+        if not reading.last or messages[-1].offset < reading.next - 1:
             return False
         last, reading.last = reading.last, ""
-        if messages[0].offset == reading.next - 1 and looks_like(messages[0]) != last:
+        there = next((each for each in messages if each.offset >= reading.next - 1), messages[-1])
+        if there.offset == reading.next - 1 and looks_like(there) != last:
             await self._begin_again(tp, reading, "its last message is another one")
             return True
         return False
 
     async def _begin_again(self, tp: TopicPartition, reading: Reading, why: str) -> None:
         log.error("topic made anew, reading it from its beginning", partition=str(tp), why=why)
-        self.counts["recreated", tp.topic] += 1
+        self.counts["made anew", tp.topic] += 1
         if await self._store.begin_again(tp.topic, tp.partition, reading.token, reading.incarnation + 1):
             await self._read_from_beginning(tp, reading.token, reading.incarnation + 1)
         else:
-            self._reading.pop(tp, None)
+            await self._refused(tp, "FENCED")
 
-    async def _route_batch(self, tp: TopicPartition, messages: list[Any]) -> None:
+    async def _out_of_range(self, places: Iterable[TopicPartition]) -> None:
+        """There is no message where we read: the topic was shortened, or is another one."""
+        async with self._turn:
+            for tp in places:
+                await wait_out("finding the place", partial(self._find_place, tp), lambda: self.should_stop)
+
+    async def _find_place(self, tp: TopicPartition) -> None:
         reading = self._reading.get(tp)
-        messages = [message for message in messages if reading is not None and message.offset >= reading.next]
-        if reading is None or not messages:
-            return
+        if reading is not None and not await self._ends_before(tp, reading):
+            await self._read_on(tp, reading)
+
+    async def _ends_before(self, tp: TopicPartition, reading: Reading) -> bool:
+        """Whether the topic ends before where we stand, so that it is another one, which is read from now on.
+
+        The broker is asked outright: what comes along with fetched messages is for a moment too low when a
+        partition's leader has changed.
+        """
+        end = (await self._consumer.end_offsets([tp]))[tp]
+        if end < reading.next:
+            await self._begin_again(tp, reading, f"it ends at {end}, and {reading.next} was the next")
+        return bool(end < reading.next)
+
+    async def _refused(self, tp: TopicPartition, status: str) -> None:
+        """Nothing was written: somebody else has the partition, or it stands elsewhere than we thought."""
+        log.warning("routing refused", partition=str(tp), why=status)
+        self._reading.pop(tp, None)
+        if status == "MOVED":
+            await self._try_to_take_over(tp)
+        else:
+            self._lost[tp] = asyncio.get_running_loop().time()
+
+    async def _route_batch(self, tp: TopicPartition, reading: Reading, messages: list[Any]) -> bool:
+        """Whether to go on behind it."""
+        messages = [message for message in messages if message.offset >= reading.next]
+        if not messages:
+            return True
         await self._reached("fetch")
         source, received = self._settings.topics.role(tp.topic), self._clock.now()
+        for seen in cut(take_apart(source, messages, received, self._formats)):
+            if not await self._route_seen(tp, reading, source, seen, received):
+                return False
+        return True
+
+    async def _route_seen(
+        self, tp: TopicPartition, reading: Reading, source: str, seen: Sequence[Seen], received: int
+    ) -> bool:
         topic = f"{source}@{reading.incarnation}" if reading.incarnation else source
-        seen = take_apart(source, messages, received)
         while True:
-            routed, batch = await self._decide(topic, seen, reading, received)
+            routed, batch, poison = await self._decide(topic, seen, reading, received)
             await self._reached("route")
             status = await self._store.save(tp.topic, tp.partition, reading.token, batch)
             if status != "CHANGED":
                 break
             self.counts["routed again", ""] += 1
         if status != "OK":
-            log.warning("routing refused", partition=str(tp), why=status)
-            self._reading.pop(tp, None)
-            return
+            await self._refused(tp, status)
+            return False
         await self._reached("save")
-        await self._producer.send(batch.outbound, received)
-        await self._reached("produce")
-        reading.next = batch.following
+        await self._produce(tp, reading.token, batch.outbound, received)
+        reading.next, reading.poison = batch.following, poison
         self.counts.update(routed.counts)
-        await self._watch_for_poison(tp, reading, routed)
+        if batch.paused:
+            self._pause(tp, batch.paused)
+            self._consumer.seek(tp, reading.next)
+        return not batch.paused
 
-    async def _decide(self, topic: str, seen: list[Seen], reading: Reading, received: int) -> tuple[Routed, Batch]:
+    async def _produce(self, tp: TopicPartition, token: str, outbound: Sequence[Outbound], at: int) -> None:
+        """Has the broker take a saved batch, and sees that the links in it end as they are now."""
+        await self._producer.send(outbound, at)
+        await self._reached("produce")
+        links = {each.key: each.value for each in outbound if each.topic == LINKS}
+        while links := await self._store.settle(tp.topic, tp.partition, token, links):
+            await self._producer.send([Outbound(LINKS, key, link) for key, link in links.items()], at)
+        await self._reached("settle")
+
+    async def _decide(
+        self, topic: str, seen: Sequence[Seen], reading: Reading, received: int
+    ) -> tuple[Routed, Batch, Poison]:
         """What the messages become by the links that are in force now."""
-        links = await self._store.links(wanted := link_keys(seen, self._resolver))
+        links, as_of = await self._store.read(wanted := link_keys(seen, self._resolver))
         asked = set(wanted)
         while further := [key for key in further_keys(links) if key not in asked]:
             asked.update(further)
             links |= await self._store.links(further)
         routed = route(topic, seen, links, self._resolver, received)
         forgotten = await self._erase(routed) if routed.erased else []
-        last = seen[-1].message
+        poison, last = reading.poison.copy(), seen[-1].message
+        too_much = poison.after(routed.rejected)
         batch = Batch(
             reading.next,
             last.offset + 1,
             looks_like(last),
             routed.outbound,
+            asked,
             links,
             routed.learned,
             forgotten,
             {each.key: f"{each.holder}\t{each.claimant}" for each in routed.conflicts},
+            too_much if self._settings.poison_limit else "",
+            as_of,
         )
-        return routed, batch
+        return routed, batch, poison
 
     async def _erase(self, routed: Routed) -> list[bytes]:
         """Links and dead letters of people who ask to be forgotten go; every partition of the log is told."""
-        forgotten: list[bytes] = []
+        persons = list(dict.fromkeys(person for each in routed.erased for person in each.record.persons))
+        named = {f"{kind}:{person}" for kind in ("user", "anon", "email") for person in persons}
+        named |= {f"contact:{each.said.contact}" for each in routed.erased if each.said.contact}
+        # What the same messages taught about them is not in the store yet.
+        named |= {key for key, link in routed.learned.items() if any(person in link for person in persons)}
+        forgotten = list(dict.fromkeys([*map(link_digest, sorted(named)), *await self._store.holding(persons)]))
         for each in routed.erased:
-            forgotten += await self._store.holding(each.record.persons)
             record = encode_record(each.record)
             routed.outbound += [
                 Outbound(ACCOUNT_LOG, "", record, partition=p) for p in range(self._settings.partitions)
             ]
-            if needles := _needles(each.said):
-                self.counts["letters forgotten", ""] += await forget(self._settings, needles)
+        if said := [needle for each in routed.erased for needle in needles(each.said)]:
+            self.counts["letters forgotten", ""] += await forget(self._settings, said)
         routed.outbound += [Outbound(LINKS, as_text(digest), None) for digest in forgotten]
         return forgotten
-
-    async def _watch_for_poison(self, tp: TopicPartition, reading: Reading, routed: Routed) -> None:
-        why = reading.poison.after(routed.rejected)
-        if why and self._settings.poison_limit:
-            self._consumer.pause(tp)
-            await self._store.pause(tp.topic, tp.partition, why)
-            self.counts["paused", tp.topic] += 1
-            log.error("source paused", partition=str(tp), why=why, do="isotherm resume, once it is mended")
 
     @Service.timer(SHOW_LAG_EVERY_S)
     async def _show_lag(self) -> None:
         await show_lag(self._consumer, {tp: reading.next for tp, reading in self._reading.items()})
 
     @Service.timer(LOOK_AGAIN_S)
-    async def _look_after(self) -> None:
-        """Resumes what was paused and is to go on; notices topics that end before where we stand."""
+    async def _look_around(self) -> None:
+        try:
+            await self.look_after()
+        except AWAY as error:
+            log.info("not looked after", why=f"{type(error).__name__}: {error}")
+
+    async def look_after(self) -> None:
+        """Resumes what was paused and is to go on; takes back what nobody else reads; notices topics that end
+        before where we stand."""
         async with self._turn:
-            for tp in self._consumer.paused():
-                if tp in self._reading and not await self._store.paused(tp.topic, tp.partition):
-                    self._reading[tp].poison = Poison()
-                    self._consumer.resume(tp)
-            for tp, reading in list(self._reading.items()):
-                end = self._consumer.highwater(tp) if tp in self._consumer.assignment() else None
-                if end is not None and end < reading.next:
-                    await self._begin_again(tp, reading, f"it ends at {end}, and {reading.next} was the next")
+            for tp in sorted(self._consumer.assignment()):
+                await self._look_at(tp)
+
+    async def _look_at(self, tp: TopicPartition) -> None:
+        reading = self._reading.get(tp)
+        if reading is None:
+            since = self._lost.get(tp)
+            silence = self._settings.session_timeout_ms / 1000
+            if since is not None and asyncio.get_running_loop().time() - since > silence:
+                await self._try_to_take_over(tp)  # Kafka says so still: who fenced us was on the way out
+            return
+        if tp in self._consumer.paused() and not await self._store.paused(tp.topic, tp.partition):
+            reading.poison = Poison()
+            self._consumer.resume(tp)
+            log.info("source goes on", partition=str(tp))
+        end = self._consumer.highwater(tp)
+        if end is not None and end < reading.next:
+            await self._ends_before(tp, reading)
 
 
-def _needles(claims: Claims) -> list[bytes]:
-    """By what a message in JSON can be known to name somebody: the address, or an id as a whole value."""
-    found = [claims.email] if claims.email else []
-    for id in (claims.user, claims.anonymous, (claims.contact or "").rpartition(":")[2]):
-        if id:
-            found += [f'"{id}"', f":{id},", f": {id},", f":{id}}}", f": {id}}}"]
-    return [text.encode() for text in found]
+def cut(seen: list[Seen]) -> Iterator[list[Seen]]:
+    """Messages in which somebody asks to be forgotten apart from others: what was before is forgotten, and what
+    comes behind is not."""
+    for _, group in groupby(seen, asks_to_be_forgotten):
+        yield list(group)
+
+
+def asks_to_be_forgotten(seen: Seen) -> bool:
+    return any(not isinstance(part, Rejected) and part.kind == "erase" for part in seen.parts)
 
 
 def looks_like(message: Any) -> str:

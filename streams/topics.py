@@ -26,7 +26,8 @@ SOURCE = {"max.message.bytes": str(LARGEST_MESSAGE)}
 CONFIGS: dict[str, dict[str, str]] = {
     CRM_UPDATES: SOURCE,
     WEB_ACTIVITY: SOURCE,
-    ACCOUNT_LOG: FOREVER,
+    # A record may be longer than the message it is made of: numbers are written out, and who it is about.
+    ACCOUNT_LOG: {**FOREVER, "max.message.bytes": str(LARGEST_MESSAGE)},
     CHANGES: {},
     MEMBERSHIPS: COMPACTED,
     LINKS: COMPACTED,

@@ -150,8 +150,21 @@ def test_a_wrong_use_ends_with_a_sentence(arguments: tuple[str, ...], code: int,
 @pytest.mark.parametrize(
     "command",
     [
-        "check", "test", "replay", "decode", "deploy", "topics", "worker", "explain", "report", "tail", "demo",
-        "import", "collect", "resume", "erase",
+        "check",
+        "test",
+        "replay",
+        "decode",
+        "deploy",
+        "topics",
+        "worker",
+        "explain",
+        "report",
+        "tail",
+        "demo",
+        "import",
+        "collect",
+        "resume",
+        "erase",
     ],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:

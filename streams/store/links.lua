@@ -1,6 +1,6 @@
--- The links under some digests, in their order; nothing where there is none.
--- ARGV  1 what the packed hashes are called  2 the digests, ten bytes each
-local links, n = {}, 0
+-- As of which change the links are read, then the links under some digests, in their order; nothing where none is.
+-- KEYS  1 the last change of a link  ARGV  1 what the packed hashes are called  2 the digests, ten bytes each
+local links, n = {redis.call('GET', KEYS[1]) or ''}, 1
 for i = 1, #ARGV[2], 10 do
   local high, low = string.byte(ARGV[2], i, i + 1)
   n = n + 1

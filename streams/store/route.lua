@@ -1,30 +1,44 @@
 -- A routed batch, saved before it is produced, and what it taught: what a message became is decided once.
 --
--- KEYS  1 the source partition
+-- KEYS  1 the source partition  2 the last change of a link
 -- ARGV  1 token  2 expected next offset  3 next offset  4 batch  5 what its last message looks like
---       6 what the packed hashes of links are called  7 the hash of conflicts  8 conflicts kept  9 n conflicts
---       then: domain, claims ...  |  digest, the link that was read ('' none, '*' whatever), the new one ('' none) ...
--- Gives OK, FENCED, MOVED, or CHANGED when a link is not what was read. Everything is checked before the first write.
+--       6 why to pause behind it ('' not)
+--       7 what the packed hashes of links are called  8 the hash of conflicts  9 conflicts kept
+--       10 as of which change links were read ('*': none were)
+--       11 their digests ('': not told)  12 a sum over what they were
+--       13 what this change is called  14 n conflicts
+--       then: domain, claims ...  |  digest, the new link ('' none) ...
+-- Gives FENCED, MOVED, LATER when there was another change and it was not told what to look at, CHANGED when a link
+-- is not what was read, or OK and the change before this one. Everything is checked before the first write.
 local held = redis.call('HMGET', KEYS[1], 'token', 'next')
-if held[1] ~= ARGV[1] then return 'FENCED' end
-if held[2] and held[2] ~= ARGV[2] then return 'MOVED' end
+if held[1] ~= ARGV[1] then return {'FENCED'} end
+if held[2] and held[2] ~= ARGV[2] then return {'MOVED'} end
 
-local function place(digest)
-  local high, low = string.byte(digest, 1, 2)
-  return ARGV[6] .. high * 256 + low, string.sub(digest, 3)
+local function place(digests, at)
+  local high, low = string.byte(digests, at, at + 1)
+  return ARGV[7] .. high * 256 + low, string.sub(digests, at + 2, at + 9)
 end
 
-local links = 10 + 2 * tonumber(ARGV[9])
-for i = links, #ARGV, 3 do
-  local key, field = place(ARGV[i])
-  if ARGV[i + 1] ~= '*' and (redis.call('HGET', key, field) or '') ~= ARGV[i + 1] then return 'CHANGED' end
+local before = redis.call('GET', KEYS[2]) or ''
+if ARGV[10] ~= '*' and before ~= ARGV[10] then
+  if ARGV[11] == '' then return {'LATER'} end
+  local read, n = {}, 0
+  for at = 1, #ARGV[11], 10 do
+    n = n + 1
+    read[n] = redis.call('HGET', place(ARGV[11], at)) or ''
+  end
+  if redis.sha1hex(table.concat(read, '\0')) ~= ARGV[12] then return {'CHANGED'} end
 end
-for i = links, #ARGV, 3 do
-  local key, field = place(ARGV[i])
-  if ARGV[i + 2] == '' then redis.call('HDEL', key, field) else redis.call('HSET', key, field, ARGV[i + 2]) end
+
+local links = 15 + 2 * tonumber(ARGV[14])
+if links <= #ARGV then redis.call('SET', KEYS[2], ARGV[13]) end
+for i = links, #ARGV, 2 do
+  local key, field = place(ARGV[i], 1)
+  if ARGV[i + 1] == '' then redis.call('HDEL', key, field) else redis.call('HSET', key, field, ARGV[i + 1]) end
 end
-for i = 10, links - 1, 2 do
-  if redis.call('HLEN', ARGV[7]) < tonumber(ARGV[8]) then redis.call('HSET', ARGV[7], ARGV[i], ARGV[i + 1]) end
+for i = 15, links - 1, 2 do
+  if redis.call('HLEN', ARGV[8]) < tonumber(ARGV[9]) then redis.call('HSET', ARGV[8], ARGV[i], ARGV[i + 1]) end
 end
 redis.call('HSET', KEYS[1], 'next', ARGV[3], 'batch', ARGV[4], 'last', ARGV[5])
-return 'OK'
+if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'paused', ARGV[6]) end
+return {'OK', before}

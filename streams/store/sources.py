@@ -1,9 +1,10 @@
 """The router's side of Redis: identity links, and for each source partition where it stands.
 
 What a batch taught, its outcome and the position behind it are written at once, if nothing of what was read has
-changed since: so a message's account is decided once, and by links that were in force together. The outcome is
-saved before it is produced. Whoever takes the partition over produces the saved batch again, byte for byte, and
-goes on behind it; the fold drops what it has seen.
+changed since: so a message's account is decided once, and routers that learn about the same people at the same
+time do so as if one after the other. The outcome is saved before it is produced, and goes once the broker has it:
+whoever takes the partition over in between produces the saved batch again, byte for byte, and goes on behind it;
+the fold drops what it has seen.
 
 A link stands under ten bytes that its key is hashed to: two tell which of the packed hashes, eight the field in
 it. All is in one slot of a cluster, for one script writes it.
@@ -11,11 +12,11 @@ it. All is in one slot of a cluster, for one script writes it.
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import blake2b
+from hashlib import blake2b, sha1
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,13 @@ from streams.store.base import Outbound, new_token, pack_outbox, unpack_outbox
 _SAVE = Path(__file__).with_name("route.lua").read_text()
 _LINKS = Path(__file__).with_name("links.lua").read_text()
 _HOLDING = Path(__file__).with_name("holding.lua").read_text()
+_SETTLE = Path(__file__).with_name("settle.lua").read_text()
+_AGAIN = Path(__file__).with_name("again.lua").read_text()
+_RELINK = Path(__file__).with_name("relink.lua").read_text()
 BUCKETS = 1 << 16
 LOOKED_THROUGH = 512  # buckets that one call looks through
 CONFLICTS_KEPT = 1_000
+REMEMBERED = 256  # changes
 
 
 @lru_cache(262_144)
@@ -44,6 +49,10 @@ def link_id(key: str) -> str:
 
 def as_text(digest: bytes) -> str:
     return urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def as_digest(text: str) -> bytes:
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +78,19 @@ class Batch:
     following: int
     last: str
     outbound: Sequence[Outbound]
-    read: Mapping[str, str]  # the links that were in force
+    asked: Collection[str]  # the links that were looked for
+    read: Mapping[str, str]  # those that were there
     learned: Mapping[str, str]
-    forgotten: Iterable[bytes] = ()  # digests of links that go
+    forgotten: Sequence[bytes] = ()  # digests of links that go
     conflicts: Mapping[str, str] | None = None  # domain -> who claims it beside whom
+    paused: str = ""  # why nothing is to be read behind this batch until somebody has looked
+    as_of: bytes = b"unknown"  # the last change when links were first read: they hold until a later one
+
+    def looked_at(self) -> tuple[bytes, str]:
+        """The digests of the links that were looked for, and a sum over what they were."""
+        asked = list(self.asked)
+        what = "\0".join([self.read.get(name, "") for name in asked]).encode()
+        return b"".join(map(link_digest, asked)), sha1(what, usedforsecurity=False).hexdigest()
 
 
 class SourceStore:
@@ -82,6 +100,11 @@ class SourceStore:
         self._save = self._redis.register_script(_SAVE)
         self._links = self._redis.register_script(_LINKS)
         self._holding = self._redis.register_script(_HOLDING)
+        self._settle = self._redis.register_script(_SETTLE)
+        self._again = self._redis.register_script(_AGAIN)
+        # By the change before: what this process changed next. Its partitions need not ask Redis about each other.
+        self._changes: dict[bytes, tuple[bytes, frozenset[bytes]]] = {}
+        self._relink = self._redis.register_script(_RELINK)
 
     async def acquire(self, topic: str, partition: int) -> SourceHeld:
         key, token = keys.source(topic, partition, self._namespace), new_token()
@@ -101,40 +124,99 @@ class SourceStore:
     async def begin_again(self, topic: str, partition: int, token: str, incarnation: int) -> bool:
         """The topic is another one of the same name: it is read from its beginning. False: not ours any more."""
         key = keys.source(topic, partition, self._namespace)
-        if await self._redis.hget(key, "token") != token.encode():
-            return False
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(key, "incarnation", incarnation)
-            pipe.hdel(key, "next", "batch", "last")
-            await pipe.execute()
-        return True
+        return bool(await self._again(keys=[key], args=[token, incarnation]))
 
     async def links(self, wanted: Iterable[str]) -> dict[str, str]:
         """The links that are there, in one round trip."""
+        found, _ = await self.read(wanted)
+        return found
+
+    async def read(self, wanted: Iterable[str]) -> tuple[dict[str, str], bytes]:
+        """The links that are there, and as of which change."""
         names = list(wanted)
         if not names:
-            return {}
+            return {}, b""
         digests = b"".join(map(link_digest, names))
-        found = await self._links(args=[keys.links(self._namespace), digests])
-        return {name: link.decode() for name, link in zip(names, found, strict=True) if link is not None}
+        change = keys.changed(self._namespace)
+        as_of, *found = await self._links(keys=[change], args=[keys.links(self._namespace), digests])
+        return {name: link.decode() for name, link in zip(names, found, strict=True) if link is not None}, as_of
+
+    async def relink(self, name: str, read: str, link: str) -> bool:
+        """Writes `link` in place of `read` (empty: there is none); False if it is something else by now. No batch
+        that read the old one is saved after that."""
+        told: list[Any] = [keys.links(self._namespace), link_digest(name), read, link, new_token()]
+        return bool(await self._relink(keys=[keys.changed(self._namespace)], args=told))
+
+    async def saved(self) -> dict[bytes, bytes]:
+        """Source partitions with a batch that is decided and perhaps not in the log yet, and where they stand."""
+        found: dict[bytes, bytes] = {}
+        every = keys.source("*", 0, self._namespace).removesuffix("0") + "*"
+        async for key in self._redis.scan_iter(every, count=1000):
+            batch, following = await self._redis.hmget(key, "batch", "next")
+            if batch:
+                found[key] = following
+        return found
 
     async def save(self, topic: str, partition: int, token: str, batch: Batch) -> str:
         """`OK`, or why nothing was written: `FENCED` (somebody else owns it), `MOVED` (it stands elsewhere),
-        `CHANGED` (what was read of a link is not true any more)."""
-        key = keys.source(topic, partition, self._namespace)
+        `CHANGED` (what was read of the links is not true any more)."""
         conflicts = batch.conflicts or {}
+        changes = frozenset([*map(link_digest, batch.learned), *batch.forgotten])
+        if (as_of := self._later(batch)) is None:
+            return "CHANGED"
+        change = new_token()
         told: list[Any] = [
-            token, batch.expected, batch.following, pack_outbox(batch.outbound), batch.last,
-            keys.links(self._namespace), keys.conflicts(self._namespace), CONFLICTS_KEPT, len(conflicts),
+            token, batch.expected, batch.following, pack_outbox(batch.outbound), batch.last, batch.paused,
+            keys.links(self._namespace), keys.conflicts(self._namespace), CONFLICTS_KEPT,
+            as_of, b"", b"", change, len(conflicts),
         ]  # fmt: skip
         for domain, claims in conflicts.items():
             told += (domain, claims)
         for name, link in batch.learned.items():
-            told += (link_digest(name), batch.read.get(name, ""), link)
+            told += (link_digest(name), link)
         for digest in batch.forgotten:
-            told += (digest, "*", "")
-        status = await self._save(keys=[key], args=told)
+            told += (digest, "")
+        places = [keys.source(topic, partition, self._namespace), keys.changed(self._namespace)]
+        status, *before = await self._save(keys=places, args=told)
+        if status == b"LATER":  # somebody else's: each link is compared
+            told[10:12] = batch.looked_at()
+            status, *before = await self._save(keys=places, args=told)
+        if changes and before:
+            self._remember(before[0], change.encode(), changes)
         return str(status.decode())
+
+    def _later(self, batch: Batch) -> bytes | None:
+        """The last of the changes that this process made one after the other since the batch's links were read;
+        None if one was of these links."""
+        if not batch.asked:
+            return b"*"
+        as_of, read = batch.as_of, frozenset[bytes]()
+        while (later := self._changes.get(as_of)) is not None:
+            as_of, changes = later
+            read = read or frozenset(map(link_digest, batch.asked))
+            if not changes.isdisjoint(read):
+                return None
+        return as_of
+
+    def _remember(self, before: bytes, after: bytes, changes: frozenset[bytes]) -> None:
+        self._changes[before] = after, changes
+        if len(self._changes) > REMEMBERED:
+            del self._changes[next(iter(self._changes))]
+
+    async def settle(
+        self, topic: str, partition: int, token: str, links: Mapping[str, bytes | None]
+    ) -> dict[str, bytes | None]:
+        """The saved batch has been produced, with `links` in it (by their keys in `identity.links`).
+
+        Gives those that have changed meanwhile, as they are now, to be produced and settled likewise: routers
+        that changed the same link may have produced in another order than they saved, and the last message is the
+        one that stays. When there is none, the batch goes; it may name people who ask to be forgotten.
+        """
+        told: list[Any] = [token, keys.links(self._namespace)]
+        for key, link in links.items():
+            told += (as_digest(key), link or b"")
+        changed = iter(await self._settle(keys=[keys.source(topic, partition, self._namespace)], args=told))
+        return {as_text(digest): link or None for digest, link in zip(changed, changed, strict=True)}
 
     async def holding(self, persons: Sequence[str]) -> list[bytes]:
         """The digests of all links that lead to one of these people. Reads through all of them: for erasures."""
@@ -142,9 +224,6 @@ class SourceStore:
         for start in range(0, BUCKETS, LOOKED_THROUGH):
             found += await self._holding(args=[name, start, start + LOOKED_THROUGH, *persons])
         return found
-
-    async def pause(self, topic: str, partition: int, why: str) -> None:
-        await self._redis.hset(keys.source(topic, partition, self._namespace), "paused", why)
 
     async def paused(self, topic: str, partition: int) -> str:
         """Why a source partition is paused; empty when it is not."""

@@ -9,6 +9,7 @@
     rules                an event under 1,000 rules against one under 50
     size                 an account under the whole library, after 50 activities and after 100,000
     collect              the HTTP collector: requests and events a second, acknowledged by Kafka
+    identity             Redis' memory a contact, and the router when a million are known
 
 Contestants take turns, round after round, so that a machine that drifts drifts for all; a first, short run of each
 finds out how many events keep it busy for ten seconds, and its outputs are compared with a reference. CPU seconds
@@ -38,6 +39,7 @@ from typing import Any
 
 import checking
 import collecting
+import knowing
 import live
 import loading
 import scaling
@@ -57,7 +59,10 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 RESULTS = ROOT / ".isotherm" / "bench.json"
-SECTIONS = ("fold", "router", "both", "memory", "ladder", "latency", "exit", "load", "rules", "size", "collect")
+SECTIONS = (
+    "fold", "router", "both", "memory", "ladder", "latency", "exit", "load", "rules",
+    "size", "collect", "identity",
+)  # fmt: skip
 RUN_WITHIN = 300.0  # seconds for one contestant's run
 MOST = 1_500_000  # events in a topic
 AT_LEAST = 300_000  # records under the shipped rules: 30 an account, so that first looks do not outweigh the rest
@@ -450,6 +455,15 @@ def collector(bench: Bench) -> None:
     bench.tables.append(collecting.table(found, produces))
 
 
+# -- the router, when everybody is known
+
+
+def identity(bench: Bench) -> None:
+    contacts = knowing.CONTACTS // 10 if bench.quick else knowing.CONTACTS
+    runs, memory = knowing.measure(bench.fresh("identity"), contacts, knowing.EVENTS, bench.say)
+    bench.tables.append(knowing.table(runs, memory, contacts))
+
+
 # -- all together
 
 
@@ -489,6 +503,8 @@ def sections(chosen: tuple[str, ...]) -> Iterator[Callable[[Bench], None]]:
         yield lambda bench: bench.tables.append(size.table(asyncio.run(size.measure())))
     if "collect" in chosen:
         yield collector
+    if "identity" in chosen:
+        yield identity
 
 
 def report(bench: Bench, console: Console, markdown: bool, seconds: float) -> None:

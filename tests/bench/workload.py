@@ -69,7 +69,9 @@ def shipped(count: int) -> Iterator[Record]:
 
 def _in_crm(rng: random.Random, account: str, now: int, serial: int) -> Iterator[Facts | Contact]:
     made = now - rng.randrange(400 * 24 * HOUR)
-    facts = Facts(account=account, at=made, received=now, id=f"crm-{serial}", source=CRM, via=("crm.updates/0", serial, 0))
+    facts = Facts(
+        account=account, at=made, received=now, id=f"crm-{serial}", source=CRM, via=("crm.updates/0", serial, 0)
+    )
     facts.set = {
         "name": f"Company {account[-5:]} Ltd",
         "website": f"company-{account[-5:]}.example",

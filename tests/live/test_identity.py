@@ -1,4 +1,4 @@
-"""Whom a message is about, through real servers: the visitor who becomes known, and the person who is forgotten."""
+"""Whom a message is about, through real servers: a visitor who becomes known, a person who is forgotten."""
 
 from __future__ import annotations
 

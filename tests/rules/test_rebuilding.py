@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from story import DAY, HOUR, MON, question
 from test_property import LATER, PROFILE, compile_files
 
+from rules import measures
 from rules.explain import explanation
 from rules.fold import Folded
 from rules.rebuilding import Apart, Rebuilding, Survey, separate
@@ -425,7 +426,7 @@ def test_a_chain_is_taken_apart_from_its_end() -> None:
 
 
 def test_what_comes_too_late_under_the_others_name_is_lost_to_nobody() -> None:
-    """A router had decided it before it heard of the separation, and wrote it afterwards: it stays where it came."""
+    """It was decided before the separation and written to the log afterwards: it stays where it came to."""
     world = two()
     world.merge(MON + HOUR)
     theirs, mine, *_ = world.separates()
@@ -466,3 +467,28 @@ def test_merged_again_it_is_one_again() -> None:
     assert answer(world, MINE) == "no"
     world.merge(MON + 4 * HOUR)
     assert answer(world, MINE) == "yes"
+
+
+def test_what_is_redelivered_counts_once() -> None:
+    world = two()
+    first = Activity(account=THEIRS, name="visit", at=MON + 1, received=MON + 1, via=("web.activity/0", 7, 0))
+    world.feed(first)
+    world.feed(first)
+    world.merge(MON + HOUR)
+    world.unmerge(MON + 2 * HOUR)
+    assert answer(world, THEIRS) == "no"
+    visits(world, THEIRS, MON + 3 * HOUR)
+    assert answer(world, THEIRS) == "yes"
+
+
+def test_what_rules_in_between_did_not_count_is_not_known_to_be_all() -> None:
+    """The sweep after each ruleset drops what it does not ask for."""
+    other = textwrap.dedent(question("{fact: employees, at_least: 200}"))
+    lived = two()
+    lived.merge(MON + HOUR)
+    for hour, files in ((2, FILES | {"hot.yaml": other}), (3, FILES)):
+        lived.says(RulesetRecord(received=MON + hour * HOUR, hash="", files=files))
+    lived.unmerge(MON + 4 * HOUR)
+    state = lived.state(THEIRS)
+    assert state is not None
+    assert [measures.floor_of(each) for each in state.measures.values()] == [MON + 3 * HOUR]
