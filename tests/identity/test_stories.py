@@ -173,6 +173,16 @@ def test_who_becomes_known_while_what_they_did_is_on_its_way_is_one_person() -> 
     assert people(world, ACME) == 1
 
 
+@pytest.mark.xfail(strict=True, reason="an erasure by address does not find devices used before it was known")
+def test_the_link_of_a_device_goes_with_the_user_whom_it_leads_to(world: World) -> None:
+    looks_at_prices(world, 1, anonymous="d0")
+    world.hears("link", user="u0", anonymous="d0")
+    looks_at_prices(world, 1, user="u0", email="0@acme.example")
+    user = world.person(user="u0")
+    world.hears("erase", email="0@acme.example")
+    assert world.traces(user) == []
+
+
 # -- companies ----------------------------------------------------------------------------------------------
 
 
