@@ -127,6 +127,7 @@ def build(settings: Settings) -> faust.App:
 
         @app.agent(changes, name="alerts", concurrency=1)
         async def alerts(stream: Any) -> None:
+            await wait_out("Redis", parts.clock.sync, lambda: False)  # it may begin before the services have
             async for value in stream:
                 await wait_out("remembering alerts", partial(sender.consider, value), lambda: False)
 
