@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter, validators
 from rich.console import Console
@@ -21,21 +20,28 @@ import rules
 from rules.compiler import TEST_SUFFIX, load
 from rules.errors import Problem, RulesetError
 from rules.tally import DAYS_KEPT
+from streams.terminal import (
+    NO,
+    Json,
+    err,
+    fail,
+    instant_or_exit,
+    load_or_exit,
+    out,
+    print_json,
+    read_settings,
+    run,
+    shown,
+    sources_or_exit,
+)
 
-T = TypeVar("T")
 SHIPPED = Path(rules.__file__).parent / "segments"
-NO, AWAY = 1, 3
-PROBLEMS_SHOWN = 100
 
 app = App(
     name="isotherm",
     help="An event-driven, streaming segmenter for B2B accounts.",
     version_flags=["--version"],
 )
-# Piped output is for grep and files: no wrapping at the 80 columns that a pipe does not have.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON for programs.")]
 
 
 def main() -> None:
@@ -586,67 +592,7 @@ def demo(*, seconds: int = 0, companies: int = 500, rate: float = 20.0) -> None:
     sys.exit(run_demo(seconds=seconds, companies=companies, rate=rate))
 
 
-# -- what commands share ------------------------------------------------------------------------------------
-
-
-def run(work: Awaitable[T]) -> T:
-    """Runs `work`; what is the user's to mend ends with a sentence and an exit code."""
-    from aiokafka.errors import KafkaError
-    from redis.exceptions import RedisError
-
-    from streams.topics import TopicsError
-
-    async def main_() -> T:
-        return await work
-
-    try:
-        return asyncio.run(main_())
-    except TopicsError as error:
-        fail(str(error), NO)
-    except RedisError as error:
-        fail(f"cannot reach Redis (ISOTHERM_REDIS): {error}", AWAY)
-    except (KafkaError, OSError) as error:
-        fail(f"cannot reach Kafka (ISOTHERM_KAFKA): {error}", AWAY)
-
-
-def read_settings(**given: Any) -> Any:
-    from pydantic import ValidationError
-
-    from streams.settings import Settings
-
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        for each in error.errors():
-            err.print(f"ISOTHERM_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}", markup=False)
-        sys.exit(2)
-
-
-def sources_or_exit(path: Path | str) -> Any:
-    from streams.sources import read
-
-    try:
-        return read(path)
-    except RulesetError as error:
-        for each in shown(error.problems):
-            err.print(each, markup=False)
-        fail(f"{len(error.problems)} problem(s); nothing was done", NO)
-
-
-def load_or_exit(directory: Path) -> Any:
-    try:
-        return load(directory)
-    except RulesetError as error:
-        for each in shown(error.problems):
-            err.print(each, markup=False)
-        fail(f"{len(error.problems)} problem(s); nothing was done", NO)
-
-
-def shown(problems: Sequence[Problem]) -> Iterator[str]:
-    """A line for each of the first problems, and how many are left."""
-    yield from map(str, problems[:PROBLEMS_SHOWN])
-    if len(problems) > PROBLEMS_SHOWN:
-        yield f"and {len(problems) - PROBLEMS_SHOWN:,} more"
+# -- what single commands need ------------------------------------------------------------------------------
 
 
 def warnings_about(ruleset: Any) -> list[Problem]:
@@ -659,24 +605,6 @@ def warnings_about(ruleset: Any) -> list[Problem]:
         return is_personal(name) or snake(name) != name or (section == "contact_facts" and name == "name")
 
     return lint(ruleset.files, SYSTEMS, dropped)
-
-
-def instant_or_exit(text: str) -> int:
-    from streams.adapters.times import instant_or_none
-
-    found = instant_or_none(text)
-    if found is None:
-        fail(f"{text!r} is no instant; write one like 2026-04-01T00:00:00Z", 2)
-    return found
-
-
-def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-
-
-def fail(message: str, code: int) -> NoReturn:
-    err.print(message, markup=False)
-    sys.exit(code)
 
 
 def _tell_beginning(job: Any, to: Console) -> None:
