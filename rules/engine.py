@@ -37,7 +37,7 @@ from rules.records import (
     is_visitor,
 )
 from rules.ruleset import InForce, Ruleset
-from rules.state import NEVER, WAS, AccountState, Fact, copy, pack, unpack
+from rules.state import NEVER, AccountState, Fact, copy, pack, unpack
 from rules.work import Cause, Outcome, Step, Work
 
 VISITORS_KEPT_DAYS = 30
@@ -52,13 +52,13 @@ def step(state: AccountState | None, record: AccountRecord, log_time: int, rules
     if state is None and (isinstance(record, Same | Stale) or _into_itself(record)):
         return Step(None)  # says nothing of an account that nobody has heard of
     if state is None and isinstance(record, Merge):
-        return Step(_redirect(record, record.offset, log_time))
+        return Step(_redirect(AccountState(born=record.offset), record, log_time))
     if state is None or (visitor and state.wake <= log_time):
         state = AccountState(born=record.offset)
     elif state.merged_into:
         # A circle ends at the same account for all that goes round, whatever is on its way.
         if record.hops < HOPS or state.merged_into < record.account:
-            return _pass_on(state, joining.known(record, state, rules.ruleset), log_time)
+            return _pass_on(state, joining.as_known(record, state, rules.ruleset), log_time)
         state = AccountState(born=record.offset)  # redirects in a circle: here it ends
     else:
         state = copy(state)
@@ -69,6 +69,9 @@ def step(state: AccountState | None, record: AccountRecord, log_time: int, rules
         state.wake = _forgotten_at(log_time)
     if record.id and not is_new(state, record.id):
         return work.done(Outcome.DUPLICATE)
+    if state.known:
+        joining.forget_old(state, log_time)
+        record = joining.as_known(record, state, rules.ruleset)
     if record.__class__ is Activity and record.name in rules.ruleset.outcomes:
         work.held = state.standings
     match record:
@@ -78,6 +81,7 @@ def step(state: AccountState | None, record: AccountRecord, log_time: int, rules
             joining.take_in(work, record)
             return _taken_in(work, Cause.MERGE if record.by_crm else Cause.IDENTITY)
         case Same():
+            joining.note(state, record.person, record.same_as, log_time)
             if joining.rename(state, record.person, record.same_as, rules.ruleset):
                 return _taken_in(work, Cause.IDENTITY)
             return work.done()
@@ -114,10 +118,13 @@ def erase(account: str, state: AccountState, persons: Iterable[str], log_time: i
         state.wake <= log_time  # overdue: the next tick would have forgotten it
         or any(each in account for each in gone)
         or not state.contacts.keys().isdisjoint(gone)
+        or any(person in gone for person, _ in state.known.values())
     ):
         return Step(None)
     if state.merged_into:
-        return Step(state)
+        left = copy(state)
+        joining.forget(left, gone, rules.ruleset)
+        return Step(left)
     work = Work(copy(state), rules, log_time, account)
     _catch_up(work, log_time)
     if joining.forget(work.state, gone, rules.ruleset):
@@ -150,7 +157,7 @@ def _give_away(work: Work, record: Merge) -> Step:
         hops=record.hops,
     )
     work.sent.append(sent)
-    work.state = _redirect(record, state.born, work.log_time)
+    work.state = _redirect(state, record, work.log_time)
     if told:
         announce_state(work, work.log_time, Cause.MERGE if record.by_crm else Cause.IDENTITY)
     return work.done()
@@ -160,15 +167,14 @@ def _into_itself(record: AccountRecord) -> bool:
     return isinstance(record, Merge) and record.into == record.account
 
 
-def _redirect(record: Merge, born: int, log_time: int) -> AccountState:
-    """What stays of an account that is another one. Of a visitor it is noted who it turned out to be, so that it
-    goes when they ask to be forgotten."""
-    left = AccountState(born=born, merged_into=record.into, touched=record.offset)
+def _redirect(state: AccountState, record: Merge, log_time: int) -> AccountState:
+    """What stays of an account that is another one: who people are, for what is passed on. Of a visitor it is also
+    noted who that turned out to be, so that it goes when they ask to be forgotten."""
+    left = AccountState(born=state.born, merged_into=record.into, touched=record.offset, known=state.known)
     if is_visitor(record.account):
         left.wake = _forgotten_at(log_time)
         if record.person is not None:
-            was, person = record.person
-            left.contacts = {person: {WAS: Fact(was, log_time)}}
+            joining.note(left, *record.person, log_time)
     return left
 
 
@@ -213,6 +219,7 @@ def _restate(state: AccountState | None, record: Restate, log_time: int, rules: 
     work = Work(state, rules, log_time, record.account, record.origin)
     _catch_up(work, log_time)
     state.born, state.seen, state.also, state.stale = told.born, told.seen, told.also, told.stale
+    state.known = told.known
     state.facts = _reread(told.facts, rules.ruleset.facts)
     state.contacts = {each: _reread(facts, rules.ruleset.contact_facts) for each, facts in told.contacts.items()}
     state.measures = _told_measures(told, record.at, rules.ruleset)

@@ -20,14 +20,17 @@ from typing import TypeVar
 import msgspec
 
 from rules.applying import CONTACTS_KEPT, FACTS_KEPT
+from rules.durations import DAY
 from rules.facts import UNDECLARED, FactRule, merged
 from rules.records import AccountRecord, Activity, Contact, Restate, Transfer, is_visitor
 from rules.ruleset import Ruleset
-from rules.state import GONE, SEEN_BYTES, SEEN_KEPT, WAS, AccountState, Fact, Report, pack, unpack
+from rules.state import GONE, SEEN_BYTES, SEEN_KEPT, AccountState, Fact, Report, pack, unpack
 from rules.work import Work
 
 ALSO_KEPT = 50  # accounts that were merged into one, of which it is noted
+KNOWN_KEPT, KNOWN_FOR = 16, 7 * DAY  # people of whom it is noted as whom they were counted, and how long
 Brought = TypeVar("Brought", bound=Transfer | Restate)
+Passing = TypeVar("Passing", bound=AccountRecord)
 
 
 def take_in(work: Work, record: Transfer) -> None:
@@ -40,6 +43,7 @@ def take_in(work: Work, record: Transfer) -> None:
     _refuse_too_many(work)
     mine.seen = _seen(mine.seen, theirs.seen)
     mine.stale = {**theirs.stale, **mine.stale}
+    mine.known = dict([*{**theirs.known, **mine.known}.items()][-KNOWN_KEPT:])
     if not is_visitor(record.merged):
         also = dict.fromkeys((*mine.also, *theirs.also, record.merged))
         also.pop(work.account, None)  # it was merged into one that was merged into it
@@ -132,12 +136,20 @@ def rename(state: AccountState, person: str, same_as: str, ruleset: Ruleset) -> 
     return changed
 
 
-def known(record: AccountRecord, state: AccountState, ruleset: Ruleset) -> AccountRecord:
-    """What is passed on from a visitor, as told of who that turned out to be: it may have been on its way then."""
-    for person, facts in state.contacts.items():
-        if (fact := facts.get(WAS)) is None:
-            continue
-        was = str(fact.value)
+def note(state: AccountState, person: str, same_as: str, log_time: int) -> None:
+    """What was on its way when it was learnt who somebody is says still the other: it is taken for theirs."""
+    known = {was: each for was, each in state.known.items() if was != person} | {person: (same_as, log_time)}
+    state.known = dict([*known.items()][-KNOWN_KEPT:])
+
+
+def forget_old(state: AccountState, log_time: int) -> None:
+    if any(at <= log_time - KNOWN_FOR for _, at in state.known.values()):
+        state.known = {was: each for was, each in state.known.items() if each[1] > log_time - KNOWN_FOR}
+
+
+def as_known(record: Passing, state: AccountState, ruleset: Ruleset) -> Passing:
+    """The record with people as who they turned out to be."""
+    for was, (person, _) in state.known.items():
         if isinstance(record, Transfer):
             theirs = unpack(record.state)
             if rename(theirs, was, person, ruleset):
@@ -156,8 +168,9 @@ def forget(state: AccountState, persons: Iterable[str], ruleset: Ruleset) -> boo
             for person in gone:
                 measures[id] = kept.renamed(measures[id], person, None)
     contacts = {person: facts for person, facts in state.contacts.items() if person not in gone}
-    changed = measures != state.measures or len(contacts) < len(state.contacts)
-    state.measures, state.contacts = measures, contacts
+    known = {was: each for was, each in state.known.items() if was not in gone and each[0] not in gone}
+    changed = measures != state.measures or len(contacts) < len(state.contacts) or len(known) < len(state.known)
+    state.measures, state.contacts, state.known = measures, contacts, known
     return changed
 
 

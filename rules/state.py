@@ -15,7 +15,6 @@ from rules.records import FactValue
 VERSION = b"\x03"
 GONE = "\0gone"  # among a contact's facts: no longer a contact; no source can report a fact of that name
 HERE = "\0here"  # likewise: reported as a contact, with no facts to tell when
-WAS = "\0was"  # of somebody who turned out to be this contact: as whom they were counted
 NEVER = 1 << 53  # later than every instant, and still exact as a Redis score
 SEEN_KEPT = 64
 SEEN_BYTES = 5  # two different ids look alike to an account once in 17 billion events
@@ -75,6 +74,8 @@ class AccountState(msgspec.Struct, array_like=True, gc=False):
     also: tuple[str, ...] = ()  # the accounts that were merged into this one; visitors are not noted
     stale: dict[str, int] = msgspec.field(default_factory=dict)  # source -> since when it must be read again
     touched: int = 0  # offset of the last record that was applied to it or passed on by it; not by time alone
+    # As whom somebody was counted -> who it is, and since when that is known: what was on its way says the first.
+    known: dict[str, tuple[str, int]] = msgspec.field(default_factory=dict)
 
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -112,4 +113,5 @@ def copy(state: AccountState) -> AccountState:
         state.also,
         state.stale,
         state.touched,
+        state.known,
     )

@@ -37,7 +37,7 @@ one that ranks first. A domain stays with who claimed it first; the others are c
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
@@ -122,6 +122,12 @@ def account_of(link: str) -> str:
 
 def person_of(link: str) -> str:
     return link.rpartition("|")[2]
+
+
+def users_of(links: Iterable[str]) -> set[str]:
+    """As whom users are counted to whom such links lead."""
+    leading = (account_of(link) for link in links)
+    return {key_of(account).partition(":")[2] for account in leading if account.startswith(f"{VISITOR}user:")}
 
 
 def key_of(account: str) -> str:

@@ -12,27 +12,24 @@ topic again.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka import AIOKafkaProducer
 from rich.table import Table
 from rich.text import Text
 
 from rules.changes import iso
+from streams.playback import up_to_its_end
 from streams.settings import Settings
-from streams.topics import DEAD_LETTERS, LARGEST_MESSAGE, SOURCES, TopicsError
+from streams.topics import DEAD_LETTERS, LARGEST_MESSAGE, SOURCES
 
 OURS = ("stage", "reason", "detail", "source")  # headers of the letter; all others are the message's own
 REPLAY_OF = "replay-of"
 BATCH, BATCH_BYTES = 500, 8 * 1024 * 1024
-SILENCE_S = 30.0  # of the broker, while there is more to read
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -112,7 +109,7 @@ async def open_letters(settings: Settings, has: Callable[[Any], bool] = lambda m
     Raises TopicsError when there is no such topic, KafkaError when the broker is away.
     """
     found: dict[str, Letter] = {}
-    async with aclosing(_messages(settings)) as messages:
+    async with aclosing(up_to_its_end(settings, DEAD_LETTERS)) as messages:
         async for message in messages:
             key = _key(message)
             found.pop(key, None)
@@ -181,7 +178,7 @@ async def replay(
         groups.setdefault(letter.place, []).append(letter)
     heads = {(group[0].partition, group[0].offset): group for group in groups.values()}
     done, batch, held = 0, list[tuple[list[Letter], bytes]](), 0
-    async with _producer(settings) as producer, aclosing(_messages(settings)) as messages:
+    async with _producer(settings) as producer, aclosing(up_to_its_end(settings, DEAD_LETTERS)) as messages:
         async for message in messages:
             group = heads.get((message.partition, message.offset))
             if group is None or message.value is None:
@@ -243,60 +240,6 @@ async def _producer(settings: Settings) -> AsyncIterator[Any]:
         yield producer
     finally:
         await producer.stop()
-
-
-async def _messages(settings: Settings) -> AsyncGenerator[Any, None]:
-    """All messages of the topic up to where it ends now, in order per partition."""
-    places = await _places(settings)
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=settings.fetch_max_wait_ms,
-    )
-    await consumer.start()
-    try:
-        consumer.assign(places)
-        ends: dict[TopicPartition, int] = {}
-        heard = time.monotonic()
-        while not await _at_end(consumer, places, ends):
-            batches = await consumer.getmany(timeout_ms=100)
-            for place in places:
-                # The end that comes with what is fetched; the embedded broker answers wrongly when asked for it.
-                if place not in ends and (end := consumer.highwater(place)) is not None:
-                    ends[place] = end
-                    heard = time.monotonic()
-            for place, messages in batches.items():
-                heard = time.monotonic()
-                for message in messages:
-                    if message.offset < ends[place]:
-                        yield message
-            if time.monotonic() - heard > SILENCE_S:
-                raise KafkaTimeoutError(f"{settings.topics(DEAD_LETTERS)} could not be read to its end")
-    finally:
-        await consumer.stop()
-
-
-async def _at_end(consumer: Any, places: Iterable[TopicPartition], ends: dict[TopicPartition, int]) -> bool:
-    """By position, not by the last message: compaction and transactions leave gaps."""
-    for place in places:
-        if place not in ends or await consumer.position(place) < ends[place]:
-            return False
-    return True
-
-
-async def _places(settings: Settings) -> list[TopicPartition]:
-    topic = settings.topics(DEAD_LETTERS)
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
-    await admin.start()
-    try:
-        # Listed first: the embedded broker creates a topic that somebody asks about by name.
-        if topic not in await admin.list_topics():
-            raise TopicsError(f"no topic {topic}: create the topics with `isotherm topics`")
-        (described,) = await admin.describe_topics([topic])
-    finally:
-        await admin.close()
-    return [TopicPartition(topic, each["partition"]) for each in described["partitions"]]
 
 
 # -- for people ----------------------------------------------------------------------------------------------

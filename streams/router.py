@@ -23,6 +23,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
+import msgspec
 import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from mode import Service
@@ -32,7 +33,7 @@ from streams.adapters.base import Rejected
 from streams.clock import ClockSteppedError, RedisClock
 from streams.consuming import LOOK_AGAIN_S, SHOW_LAG_EVERY_S, consumer, fetch, show_lag
 from streams.erasing import needles
-from streams.identity import further_keys, resolver_of
+from streams.identity import further_keys, resolver_of, users_of
 from streams.letters import forget
 from streams.outage import AWAY, wait_out
 from streams.poison import Poison
@@ -324,13 +325,15 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
     async def _erase(self, routed: Routed) -> list[bytes]:
         """Links and dead letters of people who ask to be forgotten go; every partition of the log is told."""
         persons = list(dict.fromkeys(person for each in routed.erased for person in each.record.persons))
+        held = await self._store.holding(persons)
+        persons += sorted(users_of(held.values()) - set(persons))
         named = {f"{kind}:{person}" for kind in ("user", "anon", "email") for person in persons}
         named |= {f"contact:{each.said.contact}" for each in routed.erased if each.said.contact}
         # What the same messages taught about them is not in the store yet.
         named |= {key for key, link in routed.learned.items() if any(person in link for person in persons)}
-        forgotten = list(dict.fromkeys([*map(link_digest, sorted(named)), *await self._store.holding(persons)]))
+        forgotten = list(dict.fromkeys([*map(link_digest, sorted(named)), *held]))
         for each in routed.erased:
-            record = encode_record(each.record)
+            record = encode_record(msgspec.structs.replace(each.record, persons=persons))
             routed.outbound += [
                 Outbound(ACCOUNT_LOG, "", record, partition=p) for p in range(self._settings.partitions)
             ]

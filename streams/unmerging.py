@@ -34,6 +34,7 @@ from streams.clock import RedisClock
 from streams.identity import account_of, follow, further_keys, key_of
 from streams.keys import PartitionKeys
 from streams.pipeline import compiled
+from streams.playback import SILENCE_S
 from streams.producer import Producer, partition_of
 from streams.settings import Settings
 from streams.store.base import Outbound, unpack_partition
@@ -42,7 +43,6 @@ from streams.store.sources import SourceStore, link_id
 from streams.topics import ACCOUNT_LOG, LINKS, check
 
 ASK_AGAIN_S = 0.1
-SILENCE_S = 30.0  # of the broker, while there is more to read
 TRIES = 20
 
 Progress = Callable[[int, int], None]

@@ -16,7 +16,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import blake2b, sha1
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ REMEMBERED = 256  # changes
 
 @lru_cache(262_144)
 def link_digest(key: str) -> bytes:
-    return blake2b(key.encode(), digest_size=10).digest()
+    """Ten bytes of a digest that scripts can work out too; the keys themselves tell nothing of persons."""
+    return sha1(key.encode(), usedforsecurity=False).digest()[:10]
 
 
 def link_id(key: str) -> str:
@@ -218,12 +219,17 @@ class SourceStore:
         changed = iter(await self._settle(keys=[keys.source(topic, partition, self._namespace)], args=told))
         return {as_text(digest): link or None for digest, link in zip(changed, changed, strict=True)}
 
-    async def holding(self, persons: Sequence[str]) -> list[bytes]:
-        """The digests of all links that lead to one of these people. Reads through all of them: for erasures."""
-        found, name = [], keys.links(self._namespace)
+    async def holding(self, persons: Sequence[str]) -> dict[bytes, str]:
+        """All links that lead to one of these people, devices included that lead to a user of theirs, by their
+        digests. Reads through all links, twice: for erasures."""
+        theirs = await self._look_through([len(persons), *persons])
+        return theirs | await self._look_through([0, *(digest.hex() for digest in theirs)])
+
+    async def _look_through(self, what: Sequence[Any]) -> dict[bytes, str]:
+        found, name = list[bytes](), keys.links(self._namespace)
         for start in range(0, BUCKETS, LOOKED_THROUGH):
-            found += await self._holding(args=[name, start, start + LOOKED_THROUGH, *persons])
-        return found
+            found += await self._holding(args=[name, start, start + LOOKED_THROUGH, *what])
+        return {digest: link.decode() for digest, link in zip(found[::2], found[1::2], strict=True)}
 
     async def paused(self, topic: str, partition: int) -> str:
         """Why a source partition is paused; empty when it is not."""

@@ -144,7 +144,7 @@ async def test_all_links_of_a_person_are_found(store: SourceStore) -> None:
     )
     held = await store.acquire(TOPIC, 0)
     assert await store.save(TOPIC, 0, held.token, batch(held, forgotten=found)) == "OK"
-    assert await store.holding(wanted) == []
+    assert await store.holding(wanted) == {}
     assert len(await store.links(links)) == len(links) - len(found)
 
 

@@ -160,7 +160,6 @@ def test_partitions_that_hear_of_each_other_late_know_one_person() -> None:
     assert people(world, ACME) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the account forgets who was as whom counted before the transfer arrives")
 def test_who_becomes_known_while_what_they_did_is_on_its_way_is_one_person() -> None:
     world = World(measured=True, partitions=2, choose=lambda n: n - 1)
     crm(world)
@@ -173,7 +172,15 @@ def test_who_becomes_known_while_what_they_did_is_on_its_way_is_one_person() -> 
     assert people(world, ACME) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="an erasure by address does not find devices used before it was known")
+@pytest.mark.xfail(strict=True, reason="an erasure by user does not find the empty redirect of a device of theirs")
+def test_the_redirect_of_a_device_goes_with_its_user(world: World) -> None:
+    world.hears("facts", group="acme", anonymous="d2")
+    looks_at_prices(world, 1, user="u2", anonymous="d2")
+    device = world.person(anonymous="d2")
+    world.hears("erase", user="u2")
+    assert world.traces(device) == []
+
+
 def test_the_link_of_a_device_goes_with_the_user_whom_it_leads_to(world: World) -> None:
     looks_at_prices(world, 1, anonymous="d0")
     world.hears("link", user="u0", anonymous="d0")

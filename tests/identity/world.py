@@ -17,13 +17,13 @@ from typing import Any
 from rules.compiler import compile_files
 from rules.fold import Folded, Outgoing
 from rules.measures import person_tag
-from rules.records import AccountRecord, Erase, Record, Same, Tick, decode_record, is_visitor
+from rules.records import AccountRecord, Erase, Record, Tick, decode_record, is_visitor
 from rules.replay import Replay
 from rules.ruleset import Ruleset
 from rules.state import GONE, HERE, AccountState, pack, standing_in
 from streams import routing
 from streams.adapters.base import Claims, Observation, Rejected
-from streams.identity import Resolver, further_keys
+from streams.identity import Resolver, account_of, further_keys, key_of, users_of
 from streams.producer import partition_of
 from streams.routing import Routed, Seen, link_keys
 from streams.topics import ACCOUNT_LOG, WEB_ACTIVITY
@@ -170,13 +170,8 @@ class World:
         partitions: int = 1,
         measured: bool = False,
         choose: Callable[[int], int] = lambda n: 0,
-        overtaking: bool = True,
     ) -> None:
-        """`choose` picks one of n records that are on their way: which one is next; n - 1 may say none.
-
-        Without `overtaking`, what is on its way arrives before an account hears that two of its people are one.
-        """
-        self.overtaking = overtaking
+        """`choose` picks one of n records that are on their way: which one is next; n - 1 may say none."""
         self.resolver = Resolver(SECRET, lead)
         self.links: dict[str, str] = {}
         self.rules = ruleset(measured)
@@ -239,18 +234,18 @@ class World:
         return {key: self.links[key] for key in keys if key in self.links}
 
     def _forget_links(self, erased: Any) -> None:
-        """Links that lead to one of these people, and those of which the key is theirs."""
+        """Links that lead to one of these people or to a user of theirs, and those of which the key is theirs."""
         persons = erased.record.persons
+        held = {key: link for key, link in self.links.items() if any(each in link for each in persons)}
+        held |= {key: link for key, link in self.links.items() if key_of(account_of(link)) in held}
+        persons += sorted(users_of(held.values()) - set(persons))
         named = {f"{kind}:{person}" for kind in ("user", "anon", "email") for person in persons}
-        for key, link in [*self.links.items()]:
-            if key in named or key == f"contact:{erased.said.contact}" or any(each in link for each in persons):
-                del self.links[key]
+        for key in {*held, *named, f"contact:{erased.said.contact}"}:
+            self.links.pop(key, None)
 
     # -- the log ------------------------------------------------------------------------------------------
 
     def _append(self, number: int, record: Any) -> None:
-        if isinstance(record, Same) and not self.overtaking:
-            self.deliver(everything=True)
         if isinstance(record, Erase):
             record = Erase(received=record.received, persons=record.persons)
         self.told += self.parts[number].feed(record)

@@ -268,8 +268,9 @@ class Seen:
                     self.deleted = True
                 case Restore():
                     self.deleted = False
-        self.facts = _values(reports, self.rules.facts)
-        self.reported = _instants(reports, self.rules.facts)
+        reported = _reported(reports, self.rules.facts)
+        self.facts = {name: value for name, (_, value) in reported.items()}
+        self.reported = {name: at for name, (at, _) in reported.items()}
         for person, records in people.items():
             said = [(at, n, name, value, r.source) for at, n, r in records for name, value in r.set.items()]
             said += [(at, n, name, None, r.source) for at, n, r in records for name in r.clear]
@@ -702,22 +703,10 @@ def _as_declared(kind: str, value: Any) -> Any:
     return value
 
 
-def _values(reports: list[tuple[int, int, str, Any, str]], declared: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """By name the value that all reports of it come to."""
-    by_name: dict[str, list[tuple[int, int, Any, str]]] = {}
-    for at, place, name, value, source in reports:
-        try:
-            taken = _as_declared(declared[name]["type"], value)
-        except Refused:
-            continue
-        by_name.setdefault(name, []).append((at, place, taken, source))
-    return {name: chosen[1] for name, reported in by_name.items() if (chosen := _chosen(reported, declared[name]))}
-
-
-def _instants(
+def _reported(
     reports: list[tuple[int, int, str, Any, str]], declared: dict[str, dict[str, Any]]
-) -> dict[str, int]:
-    """By name the instant at which the value that counts was reported."""
+) -> dict[str, tuple[int, Any]]:
+    """By name the value that all reports of it come to, and the instant at which that was reported."""
     by_name: dict[str, list[tuple[int, int, Any, str]]] = {}
     for at, place, name, value, source in reports:
         try:
@@ -725,7 +714,12 @@ def _instants(
         except Refused:
             continue
         by_name.setdefault(name, []).append((at, place, taken, source))
-    return {name: chosen[0] for name, reported in by_name.items() if (chosen := _chosen(reported, declared[name]))}
+    found = ((name, _chosen(reported, declared[name])) for name, reported in by_name.items())
+    return {name: chosen for name, chosen in found if chosen}
+
+
+def _values(reports: list[tuple[int, int, str, Any, str]], declared: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, (_, value) in _reported(reports, declared).items()}
 
 
 def _chosen(reported: list[tuple[int, int, Any, str]], spec: dict[str, Any]) -> tuple[int, Any] | None:

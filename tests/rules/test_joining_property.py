@@ -176,21 +176,8 @@ def joined_counts(pick: Pick) -> Split:
 
 def joined_people(pick: Pick) -> Split:
     crowd = Crowd(pick)
-    history, k = crowd.history, crowd.k
+    history = crowd.history
     _make_distinct(history)
-    tags = {measures.person_tag(person): person for person in "pqr"}
-
-    def decide(ring: bytes, now: int) -> Decision:
-        judge = (lambda tag: crowd.matches(tags[tag], now)) if crowd.asked else None
-        return measures.people_decide(ring, k, history.leaves, now, judge)
-
-    def truth(now: int) -> Verdict:
-        there = {crowd.who[offset] for _, offset in history.inside(now)}
-        verdicts = [crowd.matches(person, now)[0] if crowd.asked else True for person in there]
-        if verdicts.count(True) >= k:
-            return True
-        return None if len(verdicts) - verdicts.count(False) >= k else False
-
     return split(
         pick,
         history,
@@ -199,8 +186,8 @@ def joined_people(pick: Pick) -> Split:
             measures.empty_ring,
             lambda offset, keep: [growing.people_add(keep, history.longest)],
             lambda keep: growing.people_join(keep, history.longest),
-            decide,
-            truth,
+            crowd.decide,
+            crowd.truth,
         ),
     )
 

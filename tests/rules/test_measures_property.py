@@ -114,28 +114,27 @@ class Crowd:
         before, after = self.verdicts[person]
         return (before, self.turns[person]) if now < self.turns[person] else (after, NEVER)
 
+    def decide(self, ring: bytes, now: int) -> Decision:
+        tags = {measures.person_tag(person): person for person in "pqr"}
+        judge = (lambda tag: self.matches(tags[tag], now)) if self.asked else None
+        return measures.people_decide(ring, self.k, self.history.leaves, now, judge)
+
+    def truth(self, now: int) -> Verdict:
+        there = {self.who[offset] for _, offset in self.history.inside(now)}
+        verdicts = [self.matches(person, now)[0] if self.asked else True for person in there]
+        if verdicts.count(True) >= self.k:
+            return True
+        return None if len(verdicts) - verdicts.count(False) >= self.k else False
+
 
 @settings(MANY)
 @given(drawn(Crowd))
 def test_people_are_never_miscounted(crowd: Crowd) -> None:
-    history, k = crowd.history, crowd.k
-    tags = {measures.person_tag(person): person for person in "pqr"}
+    history = crowd.history
     ring = measures.empty_ring(history.floor)
     for log_time, at, offset in history.counted:
         ring = measures.people_add(ring, crowd.who[offset], at, offset, history.keep, log_time - history.longest)
-
-    def decide(now: int) -> Decision:
-        judge = (lambda tag: crowd.matches(tags[tag], now)) if crowd.asked else None
-        return measures.people_decide(ring, k, history.leaves, now, judge)
-
-    def truth(now: int) -> Verdict:
-        there = {crowd.who[offset] for _, offset in history.inside(now)}
-        verdicts = [crowd.matches(person, now)[0] if crowd.asked else True for person in there]
-        if verdicts.count(True) >= k:
-            return True
-        return None if len(verdicts) - verdicts.count(False) >= k else False
-
-    says(decide, truth, history.now)
+    says(lambda now: crowd.decide(ring, now), crowd.truth, history.now)
 
 
 COMPARED: dict[str, Callable[[float, float], bool]] = {
