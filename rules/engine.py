@@ -29,6 +29,7 @@ from rules.records import (
     Activity,
     Delete,
     Merge,
+    Release,
     Restate,
     Restore,
     Same,
@@ -49,7 +50,7 @@ def step(state: AccountState | None, record: AccountRecord, log_time: int, rules
     if isinstance(record, Restate):
         return _restate(state, record, log_time, rules)
     visitor = is_visitor(record.account)
-    if state is None and (isinstance(record, Same | Stale) or _into_itself(record)):
+    if state is None and (isinstance(record, Same | Stale | Release) or _into_itself(record)):
         return Step(None)  # says nothing of an account that nobody has heard of
     if state is None and isinstance(record, Merge):
         return Step(_redirect(AccountState(born=record.offset), record, log_time))
@@ -85,6 +86,8 @@ def step(state: AccountState | None, record: AccountRecord, log_time: int, rules
             if joining.rename(state, record.person, record.same_as, rules.ruleset):
                 return _taken_in(work, Cause.IDENTITY)
             return work.done()
+        case Release():
+            return _taken_in(work, Cause.DATA)
     touched = apply(work, record)
     if touched is None:
         return work.done(Outcome.LATE)
@@ -108,6 +111,13 @@ def let_time_pass(account: str, state: AccountState, until: int, log_time: int, 
     _catch_up(work, until)
     if work.state.ruleset != rules.ruleset.hash:
         _first_look(work, Cause.RULES)
+    return work.done()
+
+
+def tell_again(account: str, state: AccountState, log_time: int, rules: InForce) -> Step:
+    """Tells where the account stands, though nothing changed: an epoch begins."""
+    work = Work(copy(state), rules, log_time, account)
+    announce_state(work, log_time, Cause.REBUILD)
     return work.done()
 
 
@@ -170,7 +180,9 @@ def _into_itself(record: AccountRecord) -> bool:
 def _redirect(state: AccountState, record: Merge, log_time: int) -> AccountState:
     """What stays of an account that is another one: who people are, for what is passed on. Of a visitor it is also
     noted who that turned out to be, so that it goes when they ask to be forgotten."""
-    left = AccountState(born=state.born, merged_into=record.into, touched=record.offset, known=state.known)
+    left = AccountState(
+        born=state.born, merged_into=record.into, touched=record.offset, known=state.known, told=state.told
+    )
     if is_visitor(record.account):
         left.wake = _forgotten_at(log_time)
         if record.person is not None:
@@ -195,7 +207,7 @@ def _pass_on(state: AccountState, record: AccountRecord, log_time: int) -> Step:
     the other; and into what it was merged has been decided."""
     state = copy(state)
     state.touched = record.offset
-    if isinstance(record, Delete | Restore | Merge):
+    if isinstance(record, Delete | Restore | Merge | Release):
         return Step(state, outcome=Outcome.DUPLICATE)
     sent = msgspec.structs.replace(
         record,

@@ -11,6 +11,8 @@ from rules.records import is_provisional
 from rules.ruleset import Dimension, Ruleset
 from rules.state import GONE, NEVER, AccountState, Fact, standing_in
 
+IN_QUARANTINE = {"text": "in quarantine", "because": {"says": "in quarantine", "verdict": "unknown"}}
+
 
 def explanation(account: str, state: AccountState, ruleset: Ruleset, now: int) -> dict[str, Any]:
     """Facts, contacts, and for each dimension the answer, since when, until when, and why, as of `now`.
@@ -22,6 +24,7 @@ def explanation(account: str, state: AccountState, ruleset: Ruleset, now: int) -
         "name": display_name(state),
         "provisional": is_provisional(account),
         "deleted": state.deleted,
+        "quarantined": state.quarantined >= 0,
         "as_of": iso(now),
         "ruleset": ruleset.hash,
         "dimensions": {
@@ -54,6 +57,10 @@ def _dimension(ruleset: Ruleset, dimension: Dimension, state: AccountState, now:
     told: dict[str, Any] = {
         "segment": list(answer) if dimension.kind == "set" else next(iter(answer), None),
         "since": since(standing),
+    }
+    if state.quarantined >= 0:  # to ask may raise what it was put there for
+        return told | {"stays_until": None, "reason": IN_QUARANTINE}
+    told |= {
         "stays_until": instant_or_none(ruleset.stays_until(dimension, state)),
     }
     reasons = [explain(dimension, state, (), name, now) for name in answer or ("",)]

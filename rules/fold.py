@@ -18,22 +18,48 @@ import msgspec
 
 from rules import joining
 from rules.durations import DAY
-from rules.engine import erase, let_time_pass, step
-from rules.records import AccountRecord, Activity, Erase, Record, Restate, RulesetRecord, Tick, Transfer
+from rules.engine import erase, let_time_pass, step, tell_again
+from rules.records import (
+    AccountRecord,
+    Activity,
+    Epoch,
+    Erase,
+    Record,
+    Release,
+    Restate,
+    RulesetRecord,
+    Tick,
+    Transfer,
+    is_visitor,
+)
 from rules.ruleset import InForce, Ruleset
-from rules.state import NEVER, AccountState
+from rules.state import NEVER, AccountState, copy
 from rules.tally import Tallies, moves, outcomes
 from rules.work import APPLIED, Change, Outcome, Step
 
 ACCOUNTS_PER_TICK = 1_000
 ERASED_KEPT = 7 * DAY
 Due: TypeAlias = tuple[int, str]  # (instant, account)
-ALONE = (
-    Tick,
-    RulesetRecord,
-    Erase,
-)  # records that name no account; a tuple, because a union is built anew each time
+# Records that name no account; a tuple, because a union is built anew each time.
+ALONE = (Tick, RulesetRecord, Erase, Epoch)
 Compile: TypeAlias = Callable[[Mapping[str, str]], Ruleset]
+
+
+class Place(msgspec.Struct, array_like=True, frozen=True, order=True):
+    """Where a change stands among all of its partition, in the order in which they are told."""
+
+    epoch: int
+    offset: int
+    n: int
+
+
+class Refolding(msgspec.Struct, array_like=True, frozen=True):
+    """The log is folded once more from `since`: what was told up to `told` is not told again, and behind it an
+    epoch begins."""
+
+    since: int
+    told: Place
+    lost: tuple[int, int] | None = None  # offsets that could not be folded: the log had them no more
 
 
 class Partition(msgspec.Struct, array_like=True, frozen=True):
@@ -47,13 +73,25 @@ class Partition(msgspec.Struct, array_like=True, frozen=True):
     ruleset_offset: int = -1
     ruleset_at: int = 0
     introduced: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
-    sweep: str | None = None  # accounts up to here have been evaluated by that ruleset; None: all have
+    # Accounts up to here have been evaluated by that ruleset, and have told where they stand if they are to; None:
+    # all have.
+    sweep: str | None = None
     high: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)  # topic/partition -> position
     # person -> when they asked to be forgotten; an account on its way here may still bring something of them
     erased: dict[str, int] = msgspec.field(default_factory=dict)
+    tells: int = -1  # while a sweep goes on: accounts that changed at this offset or later tell where they stand
+    last: int = 0  # a sum over the message before `offset`, by which the log is known again
+    refolding: Refolding | None = None
 
     def in_force(self, ruleset: Ruleset) -> InForce:
         return InForce(ruleset, self.ruleset_offset, self.ruleset_at, self.introduced)
+
+
+class Parked(msgspec.Struct, frozen=True, gc=False):
+    """A record of an account in quarantine, which is not applied; `why` is what was raised, where this one did."""
+
+    record: AccountRecord
+    why: str
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
@@ -77,6 +115,8 @@ class Folded:
     states: dict[str, AccountState | None] = field(default_factory=dict)  # None: forgotten
     sent: list[AccountRecord] = field(default_factory=list)  # for other accounts, to be appended to the log
     outgoing: list[Outgoing] = field(default_factory=list)
+    parked: list[Parked] = field(default_factory=list)
+    quarantined: dict[str, str] = field(default_factory=dict)  # account -> what folding it raised
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)  # (what, source)
     tallies: Tallies = field(default_factory=Counter)
     switched: Ruleset | None = None
@@ -125,6 +165,9 @@ def fold(
         dict(partition.high),
         partition.sweep,
         partition.erased,
+        partition.tells,
+        partition.epoch,
+        partition.refolding,
     )
     for record in records:
         work.log_time = max(work.log_time, record.received)
@@ -135,6 +178,8 @@ def fold(
                 work.switch(record, compile, due)
             case Erase():
                 work.erase(record, unswept)
+            case Epoch():
+                work.begin_epoch(record)
             case _:
                 work.account(record)
     if end is None:
@@ -150,6 +195,9 @@ class _Fold:
     high: dict[str, tuple[int, int]]
     sweep: str | None
     erased: dict[str, int]
+    tells: int
+    epoch: int
+    refolding: Refolding | None
     applied: dict[str, int] = field(default_factory=dict)  # records by source, counted apart for speed
 
     def account(self, record: AccountRecord) -> None:
@@ -164,7 +212,19 @@ class _Fold:
             since = record.at if isinstance(record, Restate) else 0  # whom it tells of was not forgotten before
             persons = [person for person, at in self.erased.items() if at >= since]
             record = joining.without(record, persons, self.folded.rules.ruleset)
-        done = step(self._state(record.account), record, self.log_time, self.folded.rules)
+        state = self._state(record.account)
+        if state is not None and state.quarantined >= 0:
+            if isinstance(record, Release) or self._is_over(state):
+                state = released(state)
+            else:
+                self._park(record, "")
+                return
+        try:
+            done = step(state, record, self.log_time, self.folded.rules)
+        except Exception as error:  # the account's alone: others go on
+            self._quarantine(record.account, record.offset, error)
+            self._park(record, self.folded.quarantined[record.account])
+            return
         self._take(record.account, done, record.offset, 0)
         if done.held and isinstance(record, Activity):
             for tally, more in outcomes(self.folded.rules.ruleset, record, done.held, self.log_time):
@@ -184,9 +244,10 @@ class _Fold:
             for account in swept:
                 if self._state(account) is None and account in self.folded.states:
                     continue  # a visitor whom this very tick has forgotten
-                n = self._take(account, self._pass(account, self.log_time), tick.offset, n)
+                n = self._pass(account, self.log_time, tick.offset, n)
+                n = self._tell_again(account, tick.offset, n)
             if len(swept) == len(unswept) < ACCOUNTS_PER_TICK:
-                self.sweep = None
+                self.sweep, self.tells = None, -1
             elif swept:
                 self.sweep = swept[-1]
         self.folded.counts["tick", ""] += 1
@@ -196,11 +257,10 @@ class _Fold:
         heap, n, fired = list(due), 0, 0
         while heap and heap[0][0] <= self.log_time and fired < at_most:
             instant, account = heapq.heappop(heap)
-            done = self._pass(account, instant)
-            n = self._take(account, done, offset, n)
+            n = self._pass(account, instant, offset, n)
             fired += 1
-            if done.state is not None and done.state.wake <= self.log_time:
-                heapq.heappush(heap, (done.state.wake, account))
+            if (state := self._state(account)) is not None and state.wake <= self.log_time:
+                heapq.heappush(heap, (state.wake, account))
         return fired, n
 
     def switch(self, record: RulesetRecord, compile: Compile, due: Sequence[Due]) -> None:
@@ -214,13 +274,60 @@ class _Fold:
     def erase(self, record: Erase, holding: Sequence[str]) -> None:
         n = 0
         for account in sorted(holding):
-            if (state := self._state(account)) is not None:
-                done = erase(account, state, record.persons, self.log_time, self.folded.rules)
-                n = self._take(account, done, record.offset, n)
+            if self._state(account) is not None:
+                n = self._erase(account, record, n)
         since = self.log_time - ERASED_KEPT
         recent = {person: at for person, at in self.erased.items() if at > since}
         self.erased = recent | dict.fromkeys(record.persons, self.log_time)
         self.folded.counts["erase", ""] += 1
+
+    def begin_epoch(self, record: Epoch) -> None:
+        """All are swept, at most so many a tick: who changed since refolding began tells where they stand."""
+        self.epoch = max(self.epoch + 1, record.number)
+        self.tells = record.since if self.tells < 0 else min(record.since, self.tells)
+        self.sweep, self.refolding = "", None
+        self.folded.counts["epoch", ""] += 1
+
+    def _tell_again(self, account: str, offset: int, n: int) -> int:
+        state = self._state(account)
+        if self.tells < 0 or state is None or state.told < self.tells or is_visitor(account):
+            return n
+        rules = self.folded.rules
+        return self._guarded(account, offset, n, lambda state: tell_again(account, state, self.log_time, rules))
+
+    # -- quarantine ------------------------------------------------------------------------------------------
+
+    def _guarded(self, account: str, offset: int, n: int, attempt: Callable[[AccountState], Step]) -> int:
+        """Takes what `attempt` gives; if it raises, the account is in quarantine and others go on."""
+        state = self._state(account)
+        if state is None:
+            raise LookupError(f"{account} is due but its state was not loaded")
+        if state.quarantined >= 0:
+            if not self._is_over(state):
+                return n
+            state = released(state)
+        try:
+            done = attempt(state)
+        except Exception as error:
+            self._quarantine(account, offset, error)
+            return n
+        return self._take(account, done, offset, n)
+
+    def _quarantine(self, account: str, offset: int, error: Exception) -> None:
+        """It keeps the answers that it has, and none changes by time. The next ruleset ends it, or a Release."""
+        state = self._state(account)
+        state = AccountState(born=offset) if state is None else copy(state)
+        state.wake, state.quarantined = NEVER, offset
+        self._take(account, Step(state), offset, 0)
+        self.folded.quarantined[account] = f"{type(error).__name__}: {error}"
+        self.folded.counts["quarantined", ""] += 1
+
+    def _park(self, record: AccountRecord, why: str) -> None:
+        self.folded.parked.append(Parked(record, why))
+        self.folded.counts[Outcome.PARKED, record.source] += 1
+
+    def _is_over(self, state: AccountState) -> bool:
+        return state.quarantined < self.folded.rules.offset
 
     def done(self, offset: int) -> Folded:
         self.folded.counts.update({(APPLIED, source): count for source, count in self.applied.items()})
@@ -230,7 +337,7 @@ class _Fold:
             old.number,
             offset,
             self.log_time,
-            old.epoch,
+            self.epoch,
             rules.ruleset.hash,
             rules.offset,
             rules.at,
@@ -238,14 +345,29 @@ class _Fold:
             self.sweep,
             self.high,
             self.erased,
+            self.tells,
+            old.last,
+            self.refolding,
         )
         return self.folded
 
-    def _pass(self, account: str, until: int) -> Step:
+    def _pass(self, account: str, until: int, offset: int, n: int) -> int:
+        rules = self.folded.rules
+        return self._guarded(
+            account, offset, n, lambda state: let_time_pass(account, state, until, self.log_time, rules)
+        )
+
+    def _erase(self, account: str, record: Erase, n: int) -> int:
+        rules = self.folded.rules
+        n = self._guarded(
+            account, record.offset, n, lambda state: erase(account, state, record.persons, self.log_time, rules)
+        )
         state = self._state(account)
-        if state is None:
-            raise LookupError(f"{account} is due but its state was not loaded")
-        return let_time_pass(account, state, until, self.log_time, self.folded.rules)
+        if state is not None and state.quarantined >= 0:  # not asked what it is now, and yet forgotten there too
+            state = copy(state)
+            joining.forget(state, record.persons, rules.ruleset)
+            self._take(account, Step(state), record.offset, n)
+        return n
 
     def _state(self, account: str) -> AccountState | None:
         states = self.folded.states
@@ -260,10 +382,18 @@ class _Fold:
         for index, record in enumerate(done.sent):  # one step sends from one offset
             record.via = (f"account.log/{folded.partition.number}", offset, index)
             folded.sent.append(record)
-        epoch, ruleset = folded.partition.epoch, folded.rules.ruleset
-        if done.state is None:
+        epoch, ruleset = self.epoch, folded.rules.ruleset
+        if done.state is None or not done.changes:
             return n
+        done.state.told = offset
         for i, change in enumerate(done.changes, n):
             folded.outgoing.append(Outgoing(epoch, offset, i, change, done.state, ruleset))
             folded.tallies.update(moves(change))
         return n + len(done.changes)
+
+
+def released(state: AccountState) -> AccountState:
+    """The state, out of quarantine."""
+    state = copy(state)
+    state.quarantined = -1
+    return state

@@ -151,10 +151,28 @@ class Stale(_Record, tag="stale"):
     at: Instant
 
 
+class Release(_Record, tag="release"):
+    """The account is folded again: whatever raised is mended. What was parked meanwhile comes once more."""
+
+    account: Key
+
+
 class Erase(_Record, tag="erase"):
     """Somebody asked to be forgotten: nothing of them is kept at any account. It stands in every partition."""
 
     persons: list[str]
+
+
+class Epoch(_Record, tag="epoch"):
+    """A new epoch of a partition: what is told from here on comes after all that was told before.
+
+    Accounts that changed at offset `since` or later tell where they stand. `lost` are offsets that the log had no
+    more when they were to be read: [first, behind the last].
+    """
+
+    number: int  # at least; one more than the last, if that is higher
+    since: int = 0
+    lost: tuple[int, int] | None = None
 
 
 class Tick(_Record, tag="tick"):
@@ -171,9 +189,9 @@ class RulesetRecord(_Record, tag="ruleset"):
 
 
 AccountRecord: TypeAlias = (
-    Activity | Facts | Contact | Delete | Restore | Merge | Transfer | Restate | Same | Stale
+    Activity | Facts | Contact | Delete | Restore | Merge | Transfer | Restate | Same | Stale | Release
 )
-Record: TypeAlias = AccountRecord | Erase | Tick | RulesetRecord
+Record: TypeAlias = AccountRecord | Erase | Epoch | Tick | RulesetRecord
 
 # Named apart because msgspec builds its tables once per decoder.
 decode_record = msgspec.json.Decoder(Record).decode

@@ -76,6 +76,8 @@ class AccountState(msgspec.Struct, array_like=True, gc=False):
     touched: int = 0  # offset of the last record that was applied to it or passed on by it; not by time alone
     # As whom somebody was counted -> who it is, and since when that is known: what was on its way says the first.
     known: dict[str, tuple[str, int]] = msgspec.field(default_factory=dict)
+    told: int = -1  # offset of the record at which something was last told of it
+    quarantined: int = -1  # offset of the record at which folding it raised; what comes since is parked
 
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -114,4 +116,6 @@ def copy(state: AccountState) -> AccountState:
         state.stale,
         state.touched,
         state.known,
+        state.told,
+        state.quarantined,
     )

@@ -20,6 +20,7 @@ class Cause(StrEnum):
     RULES = "rules"
     IDENTITY = "identity"  # it was learnt who somebody is, or that a provisional account is this one
     MERGE = "merge"  # the CRM made one account of two
+    REBUILD = "rebuild"  # nothing changed: where the account stands is told once more, in a new epoch
 
 
 class Outcome(StrEnum):
@@ -29,6 +30,7 @@ class Outcome(StrEnum):
     DUPLICATE = "duplicate"
     PASSED_ON = "passed_on"  # its account was merged into another, which it is sent to
     LATE = "late"  # outside every window that asks for it
+    PARKED = "parked"  # its account is in quarantine
     OVERTAKEN = "overtaken"  # a state for an account that has gone on since
 
 
@@ -93,6 +95,8 @@ class Work(msgspec.Struct, gc=False):
 
     def origin_of(self, cause: Cause) -> Origin:
         """What time or rules did is live, whatever record it was that noticed."""
+        if cause is Cause.REBUILD:
+            return "rebuild"
         return "live" if cause in (Cause.TIME, Cause.RULES) else self.origin
 
     def done(self, outcome: Outcome = APPLIED) -> Step:

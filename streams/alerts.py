@@ -118,7 +118,7 @@ class Sender:
                     return None
                 return f"status {reply.status}" if reply.status in RETRIED else f"refused: status {reply.status}"
         except (aiohttp.ClientError, TimeoutError) as error:
-            return f"{type(error).__name__}: {error}"
+            return type(error).__name__  # what it says may hold the URL, and who has that can post
 
     async def close(self) -> None:
         if self._session is not None:

@@ -18,12 +18,14 @@ from typing import Any
 
 import faust
 import structlog
+from faust.auth import Credentials, OAuthCredentials, SASLCredentials, SSLCredentials
 from mode import Service
 
 from streams import logs
 from streams import topics as names
 from streams.alerts import Sender
 from streams.clock import RedisClock
+from streams.connecting import kafka_options
 from streams.fold import Fold
 from streams.outage import wait_out
 from streams.preflight import preflight
@@ -50,7 +52,7 @@ class Parts:
 
     @classmethod
     def of(cls, settings: Settings) -> Parts:
-        redis = connect(settings.redis)
+        redis = connect(settings)
         return cls(settings, redis, RedisClock(redis), Producer(settings))
 
 
@@ -91,6 +93,7 @@ def build(settings: Settings) -> faust.App:
     app = faust.App(
         f"{settings.topic_prefix}isotherm",
         broker="aiokafka://" + ";".join(settings.kafka.split(",")),
+        broker_credentials=credentials(settings),
         web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,
@@ -121,8 +124,8 @@ def build(settings: Settings) -> faust.App:
             told = {key: _text(value) for key, value in dict(event.headers or {}).items()}
             log.warning("dead letter", **{k: told[k] for k in ("reason", "source", "detail") if k in told})
 
-    if settings.role in ("deliver", "all") and settings.alert_url:
-        sender = Sender(settings.alert_url, parts.redis, settings.namespace, parts.clock.now)
+    if settings.role in ("deliver", "all") and settings.alert_url.get_secret_value():
+        sender = Sender(settings.alert_url.get_secret_value(), parts.redis, settings.namespace, parts.clock.now)
         changes = app.topic(settings.topics(names.CHANGES), value_type=bytes, key_type=bytes)
 
         @app.agent(changes, name="alerts", concurrency=1)
@@ -134,6 +137,22 @@ def build(settings: Settings) -> faust.App:
         parts.closing.append(sender.close)
 
     return app
+
+
+def credentials(settings: Settings) -> Credentials | None:
+    """For Faust's own clients, what `kafka_options` are for ours."""
+    options = kafka_options(settings)
+    tls = options.get("ssl_context")
+    if "sasl_oauth_token_provider" in options:
+        return OAuthCredentials(oauth_cb=options["sasl_oauth_token_provider"], ssl_context=tls)
+    if "sasl_mechanism" in options:
+        return SASLCredentials(
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            mechanism=options["sasl_mechanism"],
+            ssl_context=tls,
+        )
+    return None if tls is None else SSLCredentials(tls)
 
 
 def _text(value: bytes | str) -> str:

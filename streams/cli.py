@@ -214,8 +214,8 @@ def topics(*, json_: Json = False) -> None:
     read = sources_or_exit(settings.sources).topics
 
     async def create() -> list[str]:
-        made = await names.create(settings.kafka, settings.topics, settings.partitions, settings.replication, read)
-        await names.check(settings.kafka, settings.topics, settings.partitions, read)
+        made = await names.create(settings, read)
+        await names.check(settings, read)
         return made
 
     created = run(create())
@@ -275,6 +275,38 @@ def import_(
             err.print(f"{file}:{line}: {why.reason}: {why.detail}", markup=False)
         out.print(job.summary(), markup=False)
     sys.exit(NO if job.progress.refused else 0)
+
+
+@app.command
+def send(
+    topic: str,
+    file: Annotated[str, Parameter(allow_leading_hyphen=True)] = "",
+    *,
+    format: str = "",
+    json_: Json = False,
+) -> None:
+    """Send the messages in a file to a topic that the router reads, as the system that writes them would.
+
+    FILE has a message on each line; - is standard input. They are sent unchanged and in order; what cannot be used
+    becomes a dead letter. The router reads them in the topic's format, or in FORMAT. TOPIC is crm.updates,
+    web.activity or one that stands under `topics:` in the file of ISOTHERM_SOURCES.
+
+    Example: isotherm send web.activity events.jsonl --format posthog
+    """
+    from streams.sending import send_lines
+
+    if format:
+        _require_format(format)
+    settings = read_settings()
+    read = sources_or_exit(settings.sources).topics
+    if topic not in read:
+        fail(f"the router does not read {topic!r} by this ISOTHERM_SOURCES; it reads {', '.join(sorted(read))}", 2)
+    with _lines(file) as lines:
+        sent = run(send_lines(lines, topic, format, settings))
+    if json_:
+        print_json({"topic": topic, "sent": sent})
+    else:
+        out.print(f"{sent:,} message{'' if sent == 1 else 's'} sent to {topic}", markup=False)
 
 
 @app.command
@@ -529,29 +561,56 @@ def unmerge(account: str, *, wait: float = 60.0, json_: Json = False) -> None:
 
 
 @app.command
-def resume(source: str) -> None:
-    """Let a source partition go on that was paused because too much of it could not be used.
+def resume(source: str, *, accept_gap: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Let a partition go on: a source's that was paused because too much of it could not be used, or one of the
+    account log that lacks what was to be read next (ACCEPT_GAP; all its accounts then tell where they stand).
 
     Example: isotherm resume crm.updates/3
+
+    Example: isotherm resume account.log/3 --accept-gap
     """
-    from streams.store.redis import connect
-    from streams.store.sources import SourceStore
+    from streams.resuming import pass_gap_over, resume_source
+    from streams.topics import ACCOUNT_LOG
 
     topic, _, partition = source.rpartition("/")
     if not topic or not partition.isdecimal():
-        fail(f"{source!r} is no source partition; write one like crm.updates/3", 2)
+        fail(f"{source!r} is no partition; write one like crm.updates/3", 2)
     settings = read_settings()
-
-    async def let_go() -> bool:
-        redis = connect(settings.redis)
-        try:
-            return await SourceStore(redis, settings.namespace).resume(settings.topics(topic), int(partition))
-        finally:
-            await redis.aclose()
-
-    if not run(let_go()):
+    if topic == ACCOUNT_LOG:
+        if int(partition) >= settings.partitions:
+            fail(f"{topic} has {settings.partitions} partitions, 0 to {settings.partitions - 1}", 2)
+        gap = run(pass_gap_over(int(partition), settings, accept_gap))
+        if gap is None:
+            fail(f"nothing is missing in {source}", NO)
+        first, behind = gap
+        if not accept_gap:
+            fail(
+                f"offsets {first} to {behind - 1} of {source} are lost; say --accept-gap to go on without them", NO
+            )
+        out.print(f"{source} goes on at {behind}, without {first} to {behind - 1}")
+        return
+    if accept_gap:
+        fail("--accept-gap is for account.log; what a source lost it lost before we read it", 2)
+    if not run(resume_source(topic, int(partition), settings)):
         fail(f"{source} was not paused", NO)
     out.print(f"{source} goes on")
+
+
+@app.command
+def release(account: str) -> None:
+    """End an account's quarantine: whatever raised when it was folded is mended.
+
+    The next ruleset does so by itself. What was parked meanwhile are dead letters; send them in again with
+    `isotherm dead-letters replay --reason quarantined`.
+
+    Example: isotherm release salesforce:0015000001
+    """
+    from streams.resuming import end_quarantine
+
+    found = run(end_quarantine(account, read_settings()))
+    if not found:
+        fail(f"{account} is not in quarantine", NO)
+    out.print(f"{found} is folded again", markup=False)
 
 
 @app.command
@@ -580,16 +639,20 @@ def tail(*, json_: Json = False, since: Literal["now", "beginning"] = "now", lim
 
 
 @app.command
-def demo(*, seconds: int = 0, companies: int = 500, rate: float = 20.0) -> None:
+def demo(*, seconds: int = 0, companies: int = 500, rate: float = 20.0, sources: Path | None = None) -> None:
     """Watch fictional accounts turn hot and cool down: broker, Valkey, worker and traffic on this machine.
 
-    Stops after SECONDS if that is given, else on Ctrl-C.
+    Stops after SECONDS if that is given, else on Ctrl-C. SOURCES is a sources file of your own for its router.
 
     Example: isotherm demo --seconds 30
     """
     from streams.demo.run import run_demo
 
-    sys.exit(run_demo(seconds=seconds, companies=companies, rate=rate))
+    read = ""
+    if sources:
+        sources_or_exit(sources)
+        read = str(sources.resolve())
+    sys.exit(run_demo(seconds=seconds, companies=companies, rate=rate, sources=read))
 
 
 # -- what single commands need ------------------------------------------------------------------------------

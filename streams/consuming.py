@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
+from streams.connecting import kafka_options
 from streams.settings import Settings
 
 log = structlog.get_logger()
@@ -23,7 +24,7 @@ METADATA_MS = 10_000  # a topic that was deleted and made anew is seen as soon
 def consumer(settings: Settings, group: str) -> Any:
     """Not yet started, nor subscribed. It never commits by itself and never jumps to another offset."""
     return AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka,
+        **kafka_options(settings),
         group_id=settings.group(group),
         enable_auto_commit=False,
         auto_offset_reset="none",

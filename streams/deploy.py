@@ -27,8 +27,8 @@ async def deploy(directory: Path, message: str, settings: Settings) -> Ruleset:
     Raises RulesetError before anything is written, TopicsError when the log is not there.
     """
     ruleset = load(directory)
-    await check(settings.kafka, settings.topics, settings.partitions)
-    redis = connect(settings.redis)
+    await check(settings)
+    redis = connect(settings)
     clock, producer = RedisClock(redis), Producer(settings)
     try:
         await clock.sync()

@@ -51,7 +51,7 @@ async def erase(
     claims: Claims, settings: Settings, wait_s: float, progress: Callable[[int, int], None] = lambda done, of: None
 ) -> Forgotten:
     """Has the person forgotten, and waits up to `wait_s` for every partition of the log to have done so."""
-    redis = connect(settings.redis)
+    redis = connect(settings)
     clock, producer = RedisClock(redis), Producer(settings)
     try:
         await clock.sync()

@@ -2,33 +2,42 @@
 
 Kafka says which partitions are ours; Redis decides it: taking a partition over writes a new token, and a commit
 with an old one is refused. Where to read on stands in Redis too; Kafka's committed offsets only show the lag.
+
+Who takes a partition over asks `segment.changes` how far it was told. If that is farther than Redis stands, Redis
+has gone back: the log is folded once more, what was told is not told again, and then a new epoch begins.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
 
+import msgspec
 import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from mode import Service
 
 from rules.errors import RulesetError
-from rules.records import Tick, encode_record
+from rules.fold import Partition, Place, Refolding
+from rules.records import Epoch, Tick, encode_record
 from streams.clock import RedisClock
 from streams.consuming import LOOK_AGAIN_S, SHOW_LAG_EVERY_S, consumer, fetch, show_lag
-from streams.outage import AWAY, wait_out
-from streams.pipeline import GapError, Owned, StoppedError, fold_batch
+from streams.outage import AWAY, is_waiting, wait_out
+from streams.pipeline import GapError, OtherLogError, Owned, StoppedError, fold_batch
 from streams.producer import Producer
-from streams.publisher import Publisher
+from streams.publisher import Publisher, order
 from streams.settings import Settings
-from streams.store.base import Outbound, Store
+from streams.store.base import Commit, Outbound, Refused, Store
+from streams.told import last_told
 from streams.topics import ACCOUNT_LOG
 
 log = structlog.get_logger()
+STALLED_S = 60.0
+LastTold: TypeAlias = Callable[[Mapping[int, int]], Awaitable[dict[int, Place]]]
 
 
 @dataclass(slots=True)
@@ -37,11 +46,31 @@ class Held:
 
     owned: Owned
     ticked: int = -1
+    epoch_at: int = -1  # where we appended the epoch that ends a refolding
 
     def wants_tick(self, now: int) -> bool:
         """Something is due (or a sweep goes on), and the last tick has been folded."""
         partition = self.owned.partition
         return partition.offset > self.ticked and (self.owned.next_wake <= now or partition.sweep is not None)
+
+    def wants_epoch(self) -> bool:
+        """All that had been told has been folded once more."""
+        partition = self.owned.partition
+        refolding = partition.refolding
+        return refolding is not None and partition.offset > max(refolding.told.offset, self.epoch_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Since when a partition's fold stands where it does, and where the log ended then."""
+
+    offset: int
+    end: int
+    since: float
+
+
+class StalledError(Exception):
+    """The log goes on, and the fold does not."""
 
 
 class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -58,9 +87,13 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._settings, self._store, self._clock = settings, store, clock
         self._producer, self._publisher = producer, publisher
         self._topic = settings.topics(ACCOUNT_LOG)
+        self._last_told: LastTold = partial(last_told, settings)
         self._held: dict[int, Held] = {}
         self._turn = asyncio.Lock()  # held while partitions are folded, or change hands
         self._changed = asyncio.Event()
+        self._fenced: dict[int, float] = {}  # ours by Kafka, somebody else's by Redis: since when
+        self._standing: dict[int, Standing] = {}
+        self._gaps: dict[int, tuple[int, int]] = {}  # stopped at: first, behind
         self.stopped_partitions: dict[int, str] = {}
         self.counts: Counter[tuple[str, str]] = Counter()
         self._consumer: Any = None
@@ -80,30 +113,143 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         async with self._turn:
             for each in revoked:
-                self._held.pop(each.partition, None)
+                self._let_go(each.partition)
+                self._fenced.pop(each.partition, None)
+                self._gaps.pop(each.partition, None)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         async with self._turn:
-            for each in sorted(assigned):
-                await self._take_over(each.partition)
+            await self._take_over(*sorted(each.partition for each in assigned))
 
-    async def _take_over(self, partition: int) -> None:
+    async def _take_over(self, *partitions: int) -> None:
         """Becomes the owner, and reads on from where the store stands."""
-        acquired = await wait_out("taking over", lambda: self._store.acquire(partition), lambda: self.should_stop)
-        if acquired is None:
-            return
-        self.stopped_partitions.pop(partition, None)
-        try:
-            self._held[partition] = Held(Owned.from_store(acquired))
-        except RulesetError as error:
-            self._stop_partition(partition, f"cannot load the ruleset in force: {error}")
-            return
-        self._consumer.seek(TopicPartition(self._topic, partition), acquired.partition.offset)
-        self._publisher.committed(partition, 0)
+        await wait_out("taking over", lambda: self._acquire(partitions), lambda: self.should_stop)
+
+    async def _acquire(self, partitions: Iterable[int]) -> None:
+        """Raises what an absent broker or Redis raises; then nothing is ours yet."""
+        acquired = {each: await self._store.acquire(each) for each in partitions if self._is_known(each)}
+        waiting = {each: await self._store.outbox(each, 1) for each in acquired}
+        floors = {
+            each: order(waiting[each][0].id)[0] if waiting[each] else acquired[each].partition.offset
+            for each in acquired
+        }
+        told = await self._last_told(floors) if floors else {}
+        for number, each in acquired.items():
+            self.stopped_partitions.pop(number, None)
+            self._fenced.pop(number, None)
+            self._gaps.pop(number, None)
+            try:
+                owned = Owned.from_store(each, self._settings.partitions)
+            except RulesetError as error:
+                self._stop_partition(number, f"cannot load the ruleset in force: {error}")
+                continue
+            try:
+                owned = await self._gone_back(owned, told.get(number))
+            except StoppedError:
+                self._fenced[number] = asyncio.get_running_loop().time()
+                continue
+            self._held[number] = Held(owned)
+            await self._read_on(number, owned.partition)
+            if number in self._held:
+                self._publisher.committed(number, 0)
         self._changed.set()
 
-    def _stop_partition(self, partition: int, why: str) -> None:
+    def _is_known(self, partition: int) -> bool:
+        if partition < self._settings.partitions:
+            return True
+        self._stop_partition(
+            partition,
+            f"{self._topic} has more than {self._settings.partitions} partitions: their number is frozen when the "
+            "log is created, since it decides where an account is; nothing that stands there is read",
+        )
+        return False
+
+    async def _gone_back(self, owned: Owned, told: Place | None) -> Owned:
+        """Notes in the store, before anything is published, that what was told already is folded once more."""
+        partition = owned.partition
+        if told is None or (told.epoch <= partition.epoch and told.offset < partition.offset):
+            return owned
+        if partition.refolding is not None and partition.refolding.told >= told:
+            return owned
+        since = partition.offset if partition.refolding is None else partition.refolding.since
+        log.error(
+            "Redis has gone back",
+            partition=partition.number,
+            to=partition.offset,
+            told=f"{told.epoch}/{told.offset}",
+        )
+        self.counts["gone back", ""] += 1
+        return await self._noted(owned, msgspec.structs.replace(partition, refolding=Refolding(since, told)))
+
+    async def _noted(self, owned: Owned, partition: Partition) -> Owned:
+        """Writes the partition as it is to be, without a record folded."""
+        at = owned.partition.offset
+        batch = f"{at}-{partition.offset}-{owned.token}-noted"
+        done = await self._store.commit(Commit(owned.token, at, batch, partition))
+        if isinstance(done, Refused):
+            raise StoppedError(done)
+        return replace(owned, partition=partition)
+
+    async def _read_on(self, number: int, partition: Partition) -> None:
+        tp = TopicPartition(self._topic, number)
+        first = (await self._consumer.beginning_offsets([tp]))[tp]
+        if first > partition.offset:
+            self._stop_at_gap(number, partition.offset, first)
+        else:
+            self._seek(tp, partition, first)
+            self._consumer.resume(tp)
+
+    def _seek(self, tp: TopicPartition, partition: Partition, first: int = 0) -> None:
+        """To the last message that was folded, once more: it shows whether this is still the same log."""
+        self._consumer.seek(tp, max(first, partition.offset - 1) if partition.last else partition.offset)
+
+    async def _ends_before(self, number: int, at: int) -> bool:
+        """Whether the log ends before where we stand, so that it is another one.
+
+        The broker is asked outright: what comes along with fetched messages is for a moment too low when a
+        partition's leader has changed.
+        """
+        tp = TopicPartition(self._topic, number)
+        end = (await self._consumer.end_offsets([tp]))[tp]
+        if end < at:
+            self._stop_partition(
+                number,
+                f"{self._topic}/{number} ends at {end}, and {at} records of it were folded: it was made anew, or "
+                "cut off by a broker that had not all of it. Restore the topic, or fold what there is into an "
+                "empty Redis namespace (ISOTHERM_NAMESPACE)",
+            )
+        return bool(end < at)
+
+    async def _pass_over(self, number: int) -> bool:
+        """Goes on behind what the log has no more, if somebody has said so; then all tell where they stand."""
+        first, behind = self._gaps[number]
+        if await self._store.accepted(number) != (first, behind):
+            return False
+        acquired = await self._store.acquire(number)
+        owned, partition = Owned.from_store(acquired, self._settings.partitions), acquired.partition
+        told = (await self._last_told({number: 0})).get(number, Place(0, -1, 0))
+        told = max(told, Place(max(told.epoch, partition.epoch), behind - 1, 0))
+        refolding = Refolding(0, told, (first, behind))
+        owned = await self._noted(
+            owned, msgspec.structs.replace(partition, offset=behind, last=0, refolding=refolding)
+        )
+        log.warning("went on without", partition=number, first=first, behind=behind)
+        return True
+
+    def _let_go(self, partition: int) -> None:
         self._held.pop(partition, None)
+        self._publisher.lost(partition)
+
+    def _stop_at_gap(self, partition: int, first: int, behind: int) -> None:
+        self._stop_partition(
+            partition,
+            f"GAP: offsets {first} to {behind - 1} of {self._topic}/{partition} are not in the log any more, and "
+            f"were never folded; to go on without them: isotherm resume {ACCOUNT_LOG}/{partition} --accept-gap",
+        )
+        self._gaps[partition] = (first, behind)
+
+    def _stop_partition(self, partition: int, why: str) -> None:
+        self._let_go(partition)
         self._consumer.pause(TopicPartition(self._topic, partition))
         self.stopped_partitions[partition] = why
         log.error("partition stopped", partition=partition, why=why)
@@ -114,11 +260,41 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     async def _run(self) -> None:
         while not self.should_stop:
             await self._publisher.room()
-            batches = await fetch(self._consumer, self._settings)
-            if batches:
-                async with self._turn:
-                    await asyncio.gather(*(self._fold(tp.partition, each) for tp, each in batches.items()))
-                self._changed.set()
+            await self.fold_more()
+
+    async def fold_more(self) -> None:
+        """Folds what has arrived in the partitions that we hold."""
+        before = dict(self._held)
+        batches = await fetch(self._consumer, self._settings, self._out_of_range)
+        if batches:
+            async with self._turn:
+                same = [
+                    self._fold(tp.partition, each)
+                    for tp, each in batches.items()
+                    if self._is_still_ours(tp, before)
+                ]
+                await asyncio.gather(*same)
+            self._changed.set()
+
+    def _is_still_ours(self, tp: TopicPartition, before: Mapping[int, Held]) -> bool:
+        """Whether what was fetched when we held `before` is for whoever holds the partition now."""
+        held = self._held.get(tp.partition)
+        if held is not None and before.get(tp.partition) is not held:
+            self._seek(tp, held.owned.partition)
+            return False
+        return held is not None
+
+    async def _out_of_range(self, places: Iterable[TopicPartition]) -> None:
+        """There is no message where we read: the log was shortened, or is another one."""
+        async with self._turn:
+            for tp in places:
+                find = partial(self._find_place, tp.partition)
+                await wait_out("finding the place", find, lambda: self.should_stop)
+
+    async def _find_place(self, number: int) -> None:
+        held = self._held.get(number)
+        if held is not None and not await self._ends_before(number, held.owned.partition.offset):
+            await self._read_on(number, held.owned.partition)
 
     async def _fold(self, partition: int, messages: list[Any]) -> None:
         """Folds a batch. Outages are waited out here, everything else stops the partition and says so."""
@@ -134,7 +310,9 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         except StoppedError as error:
             await self._refused(partition, error)
         except GapError as error:
-            self._stop_partition(partition, f"GAP: {error}")
+            self._stop_at_gap(partition, *error.lost)
+        except OtherLogError as error:
+            self._stop_partition(partition, f"{self._topic}/{partition} is another topic by now: {error}")
         except RulesetError as error:
             self._stop_partition(partition, f"cannot load a ruleset record: {error}")
         except AWAY as error:
@@ -151,29 +329,88 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             log.warning("the store stands elsewhere", partition=partition, at=error.refused.at)
             await self._take_over(partition)
         else:
-            self._held.pop(partition, None)
-            self.stopped_partitions[partition] = "fenced: somebody else took the partition over"
-            log.warning("fenced", partition=partition)
+            self._let_go(partition)
+            self._fenced[partition] = asyncio.get_running_loop().time()
+            log.warning("fenced: somebody else took the partition over", partition=partition)
+
+    @Service.timer(LOOK_AGAIN_S)
+    async def _look_around(self) -> None:
+        try:
+            await self.look_after()
+        except (*AWAY, StoppedError) as error:
+            log.info("not looked after", why=f"{type(error).__name__}: {error}")
+
+    async def look_after(self) -> None:
+        """Takes over what Redis has lost since, also where nothing comes that would show it; what nobody else
+        reads; what stopped at a gap that somebody has accepted. Notices logs that end before where we stand."""
+        async with self._turn:
+            for number, held in list(self._held.items()):
+                end, at = (
+                    self._consumer.highwater(TopicPartition(self._topic, number)),
+                    held.owned.partition.offset,
+                )
+                if end is not None and end < at:
+                    await self._ends_before(number, at)
+            ours = {tp.partition for tp in self._consumer.assignment()}
+            back = await self._lost() | self._left_alone()
+            back |= {number for number in sorted(self._gaps) if await self._pass_over(number)}
+            if back := back & ours:
+                await self._take_over(*sorted(back))
+
+    async def _lost(self) -> set[int]:
+        """Partitions that Redis has no more, or not as far as we wrote them."""
+        held = dict(self._held)
+        lost = set()
+        for (number, each), (token, offset) in zip(
+            held.items(), await self._store.owners(list(held)) if held else [], strict=True
+        ):
+            if not token or (token == each.owned.token and offset < each.owned.partition.offset):
+                lost.add(number)
+            elif token != each.owned.token:
+                await self._refused(number, StoppedError(Refused("fenced")))
+        return lost
+
+    def _left_alone(self) -> set[int]:
+        """Those from which we were fenced, and which Kafka says still are ours: whoever fenced us was on the way
+        out, or Redis has gone back to a token of before."""
+        now, silence = asyncio.get_running_loop().time(), self._settings.session_timeout_ms / 1000
+        return {number for number, since in self._fenced.items() if now - since > silence}
 
     # -- time -----------------------------------------------------------------------------------------------
 
     @Service.task
     async def _let_time_pass(self) -> None:
-        """Appends a tick to a partition at the instant at which an account is due, and while a sweep goes on."""
         while not self.should_stop:
             self._changed.clear()
-            await wait_out("reading the time", self._clock.keep, lambda: self.should_stop)
-            now = self._clock.now()
-            due = [(p, held) for p, held in self._held.items() if held.wants_tick(now)]
-            if due:
-                sending = lambda due=due, now=now: asyncio.gather(*(self._tick(p, h, now) for p, h in due))  # noqa: E731
-                await wait_out("appending a tick", sending, lambda: self.should_stop)
+            await self.append_what_is_due()
             await self._until_due()
+
+    async def append_what_is_due(self) -> None:
+        """A tick for each partition in which somebody is due or a sweep goes on, an epoch where refolding ends."""
+        await wait_out("reading the time", self._clock.keep, lambda: self.should_stop)
+        now = self._clock.now()
+        due = [(p, held) for p, held in self._held.items() if held.wants_tick(now)]
+        for partition, held in list(self._held.items()):
+            if held.wants_epoch():
+                begins = partial(self._begin_epoch, partition, held, now)
+                await wait_out("appending an epoch", begins, lambda: self.should_stop)
+        if due:
+            ticks = lambda: asyncio.gather(*(self._tick(p, held, now) for p, held in due))  # noqa: E731
+            await wait_out("appending a tick", ticks, lambda: self.should_stop)
 
     async def _tick(self, partition: int, held: Held, now: int) -> None:
         tick = Outbound(ACCOUNT_LOG, "", encode_record(Tick(received=now)))
         (answer,) = await self._producer.send([tick], now, partition)
         held.ticked = answer.offset
+
+    async def _begin_epoch(self, partition: int, held: Held, now: int) -> None:
+        refolding = held.owned.partition.refolding
+        if refolding is None:
+            return
+        number = max(held.owned.partition.epoch, refolding.told.epoch) + 1
+        epoch = Epoch(received=now, number=number, since=refolding.since, lost=refolding.lost)
+        (answer,) = await self._producer.send([Outbound(ACCOUNT_LOG, "", encode_record(epoch))], now, partition)
+        held.epoch_at = answer.offset
 
     async def _until_due(self) -> None:
         """Sleeps to the next instant at which somebody is due, or until a commit changes that."""
@@ -184,6 +421,38 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             await asyncio.wait_for(self._changed.wait(), seconds)
         except TimeoutError:
             return
+
+    @Service.timer(SHOW_LAG_EVERY_S)
+    async def _watch(self) -> None:
+        """Ends the worker when a partition's end moves on and its fold does not, for no reason that we know of: so
+        that whoever restarts workers does, and the partition goes elsewhere."""
+        try:
+            await self.watch(asyncio.get_running_loop().time())
+        except AWAY as error:
+            log.info("not watched", why=f"{type(error).__name__}: {error}")
+        except StalledError as error:
+            log.critical("stalled", why=str(error))
+            await self.crash(error)
+
+    async def watch(self, now: float) -> None:
+        """Raises StalledError; `now` in seconds."""
+        places = {TopicPartition(self._topic, number): number for number in self._held}
+        ends = await self._consumer.end_offsets(list(places)) if places else {}
+        standing: dict[int, Standing] = {}
+        for place, number in places.items():
+            if (held := self._held.get(number)) is None:
+                continue
+            offset, before = held.owned.partition.offset, self._standing.get(number)
+            if before is None or before.offset != offset or is_waiting() or ends[place] <= offset:
+                standing[number] = Standing(offset, ends[place], now)
+                continue
+            standing[number] = before
+            if ends[place] > before.end and now - before.since > STALLED_S:
+                raise StalledError(
+                    f"{place.topic}/{number} goes on to {ends[place]}; its fold stands at {offset} for "
+                    f"{now - before.since:.0f} s"
+                )
+        self._standing = standing
 
     @Service.timer(SHOW_LAG_EVERY_S)
     async def _show_lag(self) -> None:

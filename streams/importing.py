@@ -379,7 +379,7 @@ async def run(
     """
     producer = None
     if settings:
-        await topics.check(settings.kafka, settings.topics, settings.partitions)
+        await topics.check(settings)
         producer = Producer(settings)
         await producer.start()
     try:

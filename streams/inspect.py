@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from rules.explain import explanation
 from streams.clock import RedisClock
+from streams.connecting import kafka_options
 from streams.reading import Reader
 from streams.settings import Settings
 from streams.store.redis import connect
@@ -17,7 +18,7 @@ from streams.topics import CHANGES
 
 async def explain_account(account: str, settings: Settings) -> dict[str, Any] | None:
     """Where the account stands now, by Redis' time; None if it is not known."""
-    redis = connect(settings.redis)
+    redis = connect(settings)
     try:
         clock = RedisClock(redis)
         await clock.sync()
@@ -35,7 +36,7 @@ async def follow_changes(settings: Settings, since: Literal["now", "beginning"])
     """Every change as its CloudEvent's bytes, in order per account, without joining a group."""
     topic = settings.topics(CHANGES)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka, fetch_max_wait_ms=settings.fetch_max_wait_ms, enable_auto_commit=False
+        **kafka_options(settings), fetch_max_wait_ms=settings.fetch_max_wait_ms, enable_auto_commit=False
     )
     await consumer.start()
     try:

@@ -23,12 +23,14 @@ from rich.table import Table
 from rich.text import Text
 
 from rules.changes import iso
+from streams.connecting import kafka_options
 from streams.playback import up_to_its_end
 from streams.settings import Settings
 from streams.topics import DEAD_LETTERS, LARGEST_MESSAGE, SOURCES
 
 OURS = ("stage", "reason", "detail", "source")  # headers of the letter; all others are the message's own
 REPLAY_OF = "replay-of"
+QUARANTINED = "quarantined"  # a record of the log that was not folded: it is sent into the log again
 BATCH, BATCH_BYTES = 500, 8 * 1024 * 1024
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -76,6 +78,8 @@ class Letter:
         topic, _, rest = self.place.partition("/")
         partition = rest.partition("/")[0]
         if topic in SOURCES and partition.isdecimal():
+            return ""
+        if self.said("reason") == QUARANTINED:
             return ""
         if topic == "account.log" or self.said("stage") == "fold":
             return "it stood in account.log, where only the router writes: send in again what it was made from"
@@ -230,7 +234,7 @@ async def _settle(producer: Any, settings: Settings, letters: Iterable[Letter]) 
 @asynccontextmanager
 async def _producer(settings: Settings) -> AsyncIterator[Any]:
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka,
+        **kafka_options(settings),
         acks="all",
         enable_idempotence=settings.idempotence,
         max_request_size=2 * LARGEST_MESSAGE,

@@ -10,22 +10,37 @@ the batch is settled. Nothing here waits for anything but the store.
 
 from __future__ import annotations
 
+import binascii
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import msgspec
+import structlog
 
 from rules.changes import cloud_event, memberships
 from rules.compiler import compile_files, ruleset_hash
-from rules.fold import ACCOUNTS_PER_TICK, Due, Folded, Partition, accounts_of, fold, runs
-from rules.records import Erase, Record, RulesetRecord, Tick, decode_record, encode_record
+from rules.fold import (
+    ACCOUNTS_PER_TICK,
+    ALONE,
+    Due,
+    Folded,
+    Partition,
+    Place,
+    Refolding,
+    accounts_of,
+    fold,
+    runs,
+)
+from rules.records import AccountRecord, Erase, Record, RulesetRecord, Tick, decode_record, encode_record
 from rules.ruleset import NO_RULES, InForce, Ruleset
 from rules.state import NEVER
+from streams.producer import partition_of
 from streams.store.base import Acquired, Committed, Outbound, Refused, Store, commit_of
 from streams.topics import ACCOUNT_LOG, CHANGES, DEAD_LETTERS, MEMBERSHIPS
 
+log = structlog.get_logger()
 EVERYBODY = 1 << 31
 
 
@@ -43,15 +58,16 @@ class Owned:
     token: str
     partition: Partition
     rules: InForce
+    partitions: int = 1  # of the log
     next_wake: int = NEVER
     outgoing: int = 0  # messages committed to the outbox so far
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @classmethod
-    def from_store(cls, acquired: Acquired) -> Owned:
+    def from_store(cls, acquired: Acquired, partitions: int = 1) -> Owned:
         ruleset = compiled(acquired.files) if acquired.files else NO_RULES
         rules = acquired.partition.in_force(ruleset)
-        return cls(acquired.token, acquired.partition, rules, acquired.next_wake)
+        return cls(acquired.token, acquired.partition, rules, partitions, acquired.next_wake)
 
     def after(self, folded: Folded, committed: Committed, outgoing: int) -> Owned:
         self.counts.update(folded.counts)
@@ -65,7 +81,15 @@ class Owned:
 
 
 class GapError(Exception):
-    """The log goes on further than we are: records are missing in between."""
+    """The log goes on further than we are: records from `first` to the one before `behind` are missing."""
+
+    def __init__(self, first: int, behind: int) -> None:
+        super().__init__(f"offsets {first} to {behind - 1} are not in the log any more")
+        self.lost = (first, behind)
+
+
+class OtherLogError(Exception):
+    """This is not the log that was folded: made anew, or cut off at its end and written on."""
 
 
 class StoppedError(Exception):
@@ -81,17 +105,21 @@ async def fold_batch(
 ) -> Owned:
     """Folds `messages` of one partition into the store and gives the partition as it stands then.
 
-    Raises GapError when offsets are missing, StoppedError when the store refuses. `reached` is told of each
-    step: the crash tests stop there.
+    Raises GapError when offsets are missing, OtherLogError when the log is not the one that was folded so far,
+    StoppedError when the store refuses. `reached` is told of each step: the crash tests stop there.
     """
-    for records, rejected, end in decoded(messages, owned.partition.offset, owned.partition.number):
-        due, unswept = await look_up(records, owned, store)
-        named = accounts_of(records).union(unswept, (account for _, account in due))
+    for run in decoded(messages, owned):
+        due, unswept = await look_up(run.records, owned, store)
+        named = accounts_of(run.records).union(unswept, (account for _, account in due))
         states = await store.load(owned.partition.number, named)
         reached("load")
-        folded = fold(owned.partition, owned.rules, records, states, compiled, due, unswept, end)
+        folded = fold(owned.partition, owned.rules, run.records, states, compiled, due, unswept, run.end)
         reached("step")
-        outbox = [*rejected, *sent(folded), *published(folded)]
+        folded.partition = msgspec.structs.replace(folded.partition, last=run.last)
+        folded.counts.update(run.counts)
+        for account, why in folded.quarantined.items():
+            log.error("account in quarantine", account=account, why=why, do="isotherm release, once it is mended")
+        outbox = [*run.aside, *parked(folded), *sent(folded), *published(folded, owned.partition.refolding)]
         committed = await store.commit(commit_of(owned.token, owned.partition.offset, folded, outbox))
         if isinstance(committed, Refused):
             raise StoppedError(committed)
@@ -116,34 +144,67 @@ async def look_up(records: Sequence[Record], owned: Owned, store: Store) -> tupl
     return due, await store.accounts_after(partition.number, partition.sweep, ACCOUNTS_PER_TICK)
 
 
-def decoded(
-    messages: Sequence[Message], offset: int, number: int
-) -> Iterator[tuple[Sequence[Record], list[Outbound], int]]:
-    """Runs of records, the dead letters among them, and the offset after each run.
+@dataclass(slots=True)
+class Run:
+    """Records that are folded together, up to offset `end`; `last` is a sum over the message before it."""
 
-    Messages before `offset` were folded already and are passed over.
+    records: Sequence[Record]
+    end: int
+    last: int
+    aside: list[Outbound] = field(default_factory=list)  # what is no record, or stands in another's partition
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def decoded(messages: Sequence[Message], owned: Owned) -> Iterator[Run]:
+    """Runs of records, with what goes elsewhere: dead letters, and records that this partition is not for.
+
+    Messages that were folded already are passed over; the last of them, if it is there, must be what was folded.
     """
+    number, offset = owned.partition.number, owned.partition.offset
     records: list[Record] = []
-    rejected: list[tuple[int, Outbound]] = []
-    expected = offset
+    aside: list[tuple[int, Outbound]] = []
+    counts: Counter[tuple[str, str]] = Counter()
+    fresh: list[Message] = []
     for message in messages:
         if message.offset < offset:
+            if message.offset == offset - 1 and owned.partition.last not in (0, looks_like(message)):
+                raise OtherLogError(f"what stands at offset {message.offset} is not what was folded there")
             continue
-        if message.offset != expected:
-            raise GapError(f"expected offset {expected}, the log goes on at {message.offset}")
-        expected += 1
+        if message.offset != offset + len(fresh):
+            raise GapError(offset + len(fresh), message.offset)
+        fresh.append(message)
         try:
             record = decode_record(message.value or b"")
-            record.offset = message.offset
-            records.append(record)
         except (msgspec.MsgspecError, RecursionError) as error:
-            rejected.append((message.offset, dead_letter(number, message, str(error))))
-    cuts = list(runs(records)) or ([[]] if rejected else [])
+            aside.append((message.offset, dead_letter(number, message, str(error))))
+            continue
+        record.offset = message.offset
+        if isinstance(record, ALONE) or partition_of(record.account, owned.partitions) == number:
+            records.append(record)
+        else:
+            aside.append((message.offset, diverted(number, record)))
+            counts["diverted", record.source] += 1
+    cuts = list(runs(records)) or ([[]] if fresh else [])
     start = offset
-    for i, run in enumerate(cuts):
-        end = cuts[i + 1][0].offset if i + 1 < len(cuts) else expected
-        yield run, [letter for at, letter in rejected if start <= at < end], end
+    for i, cut in enumerate(cuts):
+        end = cuts[i + 1][0].offset if i + 1 < len(cuts) else offset + len(fresh)
+        run = Run(cut, end, looks_like(fresh[end - 1 - offset]))
+        run.aside = [each for at, each in aside if start <= at < end]
+        if not i:
+            run.counts = counts
+        yield run
         start = end
+
+
+def looks_like(message: Message) -> int:
+    """By what a message of the log is known again; never 0."""
+    return binascii.crc32(message.value or b"") + 1
+
+
+def diverted(number: int, record: AccountRecord) -> Outbound:
+    """A record that somebody put into a partition that is not its account's, on its way to the right one."""
+    record.via = (f"{ACCOUNT_LOG}/{number}", record.offset, 0)
+    return Outbound(ACCOUNT_LOG, record.account, encode_record(msgspec.structs.replace(record, offset=0)))
 
 
 def sent(folded: Folded) -> Iterator[Outbound]:
@@ -152,23 +213,44 @@ def sent(folded: Folded) -> Iterator[Outbound]:
         yield Outbound(ACCOUNT_LOG, record.account, encode_record(record))
 
 
-def published(folded: Folded) -> Iterator[Outbound]:
-    """Each change, and after an account's last one at a position its full memberships."""
+def published(folded: Folded, refolding: Refolding | None = None) -> Iterator[Outbound]:
+    """Each change, and after an account's last one at a position its full memberships; of what is folded once more
+    only what has not been told."""
     number = folded.partition.number
-    for i, out in enumerate(folded.outgoing):
+    outgoing = folded.outgoing
+    if refolding is not None:
+        outgoing = [each for each in outgoing if Place(each.epoch, each.offset, each.n) > refolding.told]
+    for i, out in enumerate(outgoing):
         account = out.change.account
         yield Outbound(CHANGES, account, cloud_event(number, out.ruleset, out))
-        following = folded.outgoing[i + 1] if i + 1 < len(folded.outgoing) else None
+        following = outgoing[i + 1] if i + 1 < len(outgoing) else None
         if following is None or (following.offset, following.change.account) != (out.offset, account):
             yield Outbound(MEMBERSHIPS, account, memberships(number, out.ruleset, out))
 
 
+def parked(folded: Folded) -> Iterator[Outbound]:
+    """Records of accounts in quarantine, as letters that can be sent in again: they count once, by their id."""
+    number = folded.partition.number
+    for each in folded.parked:
+        record, position = each.record, place(number, each.record.offset)
+        again = msgspec.structs.replace(record, via=None, id=record.id or position, offset=0)
+        detail = f"{record.account} is in quarantine" + (f": {each.why}" if each.why else "")
+        yield letter(position, "quarantined", detail, encode_record(again))
+
+
 def dead_letter(number: int, message: Message, detail: str) -> Outbound:
-    """A message of log partition `number` that is no record, under the key of its position."""
-    position = f"{ACCOUNT_LOG}/{number}/{message.offset}"
-    headers = {"stage": "fold", "reason": "not_a_record", "detail": detail, "source": position}
+    """A message of log partition `number` that is no record."""
+    return letter(place(number, message.offset), "not_a_record", detail, message.value or b"")
+
+
+def letter(position: str, reason: str, detail: str, value: bytes) -> Outbound:
+    headers = {"stage": "fold", "reason": reason, "detail": detail, "source": position}
     told = tuple((name, text.encode()) for name, text in headers.items())
-    return Outbound(DEAD_LETTERS, position, message.value or b"", told)
+    return Outbound(DEAD_LETTERS, position, value, told)
+
+
+def place(number: int, offset: int) -> str:
+    return f"{ACCOUNT_LOG}/{number}/{offset}"
 
 
 _cache: dict[str, Ruleset] = {}

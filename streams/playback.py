@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaTimeoutError
 
+from streams.connecting import kafka_options
 from streams.settings import Settings
 from streams.topics import TopicsError
 
@@ -23,7 +24,7 @@ async def up_to_its_end(settings: Settings, role: str) -> AsyncGenerator[Any, No
     """
     places = await places_of(settings, role)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka,
+        **kafka_options(settings),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
@@ -61,7 +62,7 @@ async def _at_end(consumer: Any, places: Iterable[TopicPartition], ends: dict[To
 
 async def places_of(settings: Settings, role: str) -> list[TopicPartition]:
     topic = settings.topics(role)
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+    admin = AIOKafkaAdminClient(**kafka_options(settings))
     await admin.start()
     try:
         # Listed first: the embedded broker creates a topic that somebody asks about by name.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from functools import partial
+from ssl import SSLCertVerificationError
 from typing import Any
 
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+
 from rules.errors import RulesetError
-from streams import keys, sources, topics
+from streams import connecting, keys, sources, topics
 from streams.outage import wait_out
 from streams.settings import Settings
 from streams.store.redis import connect
@@ -22,13 +24,12 @@ async def preflight(settings: Settings, stopped: Callable[[], bool] = lambda: Fa
     if not settings.person_key.get_secret_value() and settings.role in ("router", "all"):
         raise SettingsError("set ISOTHERM_PERSON_KEY to a secret of your own: it keys the hashes of persons")
     read = _check_sources(settings) if settings.role in ("router", "all") else ()
-    redis = connect(settings.redis)
+    redis = connect(settings)
     try:
-        await wait_out("Redis", lambda: _check_partitions(redis, settings), stopped)
+        await wait_out("Redis", lambda: _check_redis(redis, settings), stopped)
     finally:
         await redis.aclose()
-    are_there = partial(topics.check, settings.kafka, settings.topics, settings.partitions, read)
-    await wait_out("Kafka", are_there, stopped)
+    await wait_out("Kafka", lambda: _check_kafka(settings, read), stopped)
 
 
 def _check_sources(settings: Settings) -> Collection[str]:
@@ -37,6 +38,26 @@ def _check_sources(settings: Settings) -> Collection[str]:
         return sources.read(settings.sources).topics
     except RulesetError as error:
         raise SettingsError(f"{error}\n{len(error.problems)} problem(s) in ISOTHERM_SOURCES") from None
+
+
+async def _check_kafka(settings: Settings, read: Collection[str]) -> None:
+    if refused := await connecting.refusal(settings):
+        raise SettingsError(f"Kafka at {refused}")
+    await topics.check(settings, read)
+
+
+async def _check_redis(redis: Any, settings: Settings) -> None:
+    try:
+        await _check_partitions(redis, settings)
+    except RedisError as error:
+        for each in (error, error.__cause__, error.__context__):  # redis-py wraps what ends a connection's start
+            if isinstance(each, AuthenticationError | NoPermissionError):
+                raise SettingsError(
+                    f"Redis refuses us (ISOTHERM_REDIS, ISOTHERM_REDIS_PASSWORD): {error}"
+                ) from None
+            if isinstance(each, SSLCertVerificationError):
+                raise SettingsError(f"Redis is not trusted (ISOTHERM_REDIS, ISOTHERM_REDIS_CA): {error}") from None
+        raise
 
 
 async def _check_partitions(redis: Any, settings: Settings) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import struct
+from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.partitioner import murmur2
 
+from streams.connecting import kafka_options
 from streams.settings import Settings
 from streams.store.base import Outbound
 from streams.topics import ACCOUNT_LOG, LARGEST_MESSAGE, LIKE_THE_LOG
@@ -21,8 +23,22 @@ BATCH_BYTES = 512 * 1024
 @lru_cache(200_000)
 def partition_of(key: str, partitions: int) -> int:
     """Kafka's own partitioner: `murmur2` of the key's bytes. The router alone chooses with it."""
-    hashed: int = murmur2(key.encode())
-    return (hashed & 0x7FFFFFFF) % partitions
+    return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions
+
+
+def murmur2(data: bytes) -> int:
+    """As Kafka hashes a key. aiokafka's, of the same answers, reads byte by byte and takes twice as long."""
+    hashed, words = 0x9747B28C ^ len(data), len(data) // 4
+    for word in struct.unpack_from(f"<{words}I", data):
+        mixed = word * _MIX & _32_BITS
+        hashed = (hashed * _MIX ^ (mixed ^ mixed >> 24) * _MIX) & _32_BITS
+    if rest := data[4 * words :]:
+        hashed = (hashed ^ int.from_bytes(rest, "little")) * _MIX & _32_BITS
+    hashed = (hashed ^ hashed >> 13) * _MIX & _32_BITS
+    return hashed ^ hashed >> 15
+
+
+_MIX, _32_BITS = 0x5BD1E995, 0xFFFFFFFF
 
 
 class Producer:
@@ -36,7 +52,7 @@ class Producer:
     async def start(self) -> None:
         settings = self._settings
         self._kafka = AIOKafkaProducer(
-            bootstrap_servers=settings.kafka,
+            **kafka_options(settings),
             acks="all",
             enable_idempotence=settings.idempotence,
             max_batch_size=BATCH_BYTES,
@@ -76,23 +92,25 @@ class Producer:
     async def _grouped(
         self, messages: Iterable[Outbound], partition: int | None
     ) -> dict[tuple[str, int], list[Outbound]]:
-        groups: dict[tuple[str, int], list[Outbound]] = {}
+        groups: defaultdict[tuple[str, int], list[Outbound]] = defaultdict(list)
+        topics, counts = self._settings.topics, dict[str, int]()
         for message in messages:
-            topic = self._settings.topics(message.topic)
-            if message.topic in LIKE_THE_LOG:
+            role, key = message.topic, message.key
+            if role in LIKE_THE_LOG:
                 # What is for another account goes to that one's partition, whoever sends it.
-                elsewhere = message.topic == ACCOUNT_LOG and message.key
+                elsewhere = role == ACCOUNT_LOG and key
                 if message.partition is not None:
                     number = message.partition
                 elif partition is None or elsewhere:
-                    number = partition_of(message.key, self._settings.partitions)
+                    number = partition_of(key, self._settings.partitions)
                 else:
                     number = partition
             else:
-                count = len(await self._kafka.partitions_for(topic))
-                number = partition_of(message.key, count) if message.key else next(self._turn) % count
-            groups.setdefault((topic, number), []).append(message)
-        return groups
+                if (count := counts.get(role)) is None:
+                    count = counts[role] = len(await self._kafka.partitions_for(topics(role)))
+                number = partition_of(key, count) if key else next(self._turn) % count
+            groups[role, number].append(message)
+        return {(topics(role), number): group for (role, number), group in groups.items()}
 
     def _batches(self, group: list[Outbound], at: int) -> list[Any]:
         batches = []

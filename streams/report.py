@@ -27,7 +27,7 @@ async def report(
     settings: Settings, days: int, progress: Callable[[int, int], None] = lambda done, of: None
 ) -> Any:
     """The report over the last `days` UTC days, today included. `progress` is told of each partition surveyed."""
-    redis = connect(settings.redis)
+    redis = connect(settings)
     try:
         clock = RedisClock(redis)
         await clock.sync()

@@ -7,11 +7,14 @@ import gc
 import sys
 
 import faust
+import structlog
 
 from streams import logs
 from streams.application import build
 from streams.preflight import preflight
 from streams.settings import Settings
+
+log = structlog.get_logger()
 
 
 def work(settings: Settings, log_level: str = "INFO") -> None:
@@ -20,6 +23,7 @@ def work(settings: Settings, log_level: str = "INFO") -> None:
     Raises SettingsError or TopicsError, before anything runs, for what its user must mend.
     """
     logs.set_up(log_level)
+    say_what_is_in_the_clear(settings)
     asyncio.run(preflight(settings))
     if sys.platform != "win32":
         import uvloop
@@ -29,6 +33,11 @@ def work(settings: Settings, log_level: str = "INFO") -> None:
     collect_seldom()
     loop = asyncio.get_event_loop_policy().get_event_loop()
     faust.Worker(app, loop=loop, loglevel="WARN", redirect_stdouts=False, quiet=True).execute_from_commandline()
+
+
+def say_what_is_in_the_clear(settings: Settings) -> None:
+    for each in settings.in_the_clear():
+        log.warning("in the clear", why=each)
 
 
 def collect_seldom() -> None:

@@ -79,6 +79,11 @@ def explanation_tree(told: dict[str, Any]) -> Tree:
             leaf.add(Text(says, style="yellow"))
     if told["also"]:
         tree.add(Text(f"was also {', '.join(told['also'])}", style="dim"))
+    if told["quarantined"]:
+        text = (
+            "in quarantine: a rule raised on it; no answer changes until the next ruleset, or `isotherm release`"
+        )
+        tree.add(Text(text, style="red"))
     for source, since in told["read_again"].items():
         text = f"{source} could not say what changed on {short(since)}: to be read again"
         tree.add(Text(text, style="yellow"))

@@ -30,6 +30,7 @@ def run(work: Awaitable[T]) -> T:
     from aiokafka.errors import KafkaError
     from redis.exceptions import RedisError
 
+    from streams.connecting import refusal
     from streams.topics import TopicsError
 
     async def main_() -> T:
@@ -42,7 +43,8 @@ def run(work: Awaitable[T]) -> T:
     except RedisError as error:
         fail(f"cannot reach Redis (ISOTHERM_REDIS): {error}", AWAY)
     except (KafkaError, OSError) as error:
-        fail(f"cannot reach Kafka (ISOTHERM_KAFKA): {error}", AWAY)
+        refused = asyncio.run(refusal(read_settings()))
+        fail(f"Kafka at {refused}" if refused else f"cannot reach Kafka (ISOTHERM_KAFKA): {error}", AWAY)
 
 
 def read_settings(**given: Any) -> Any:
@@ -54,7 +56,8 @@ def read_settings(**given: Any) -> Any:
         return Settings(**given)
     except ValidationError as error:
         for each in error.errors():
-            err.print(f"ISOTHERM_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}", markup=False)
+            setting = "".join(f"ISOTHERM_{name}: ".upper() for name in each["loc"])  # none: several do not agree
+            err.print(setting + each["msg"].removeprefix("Value error, "), markup=False)
         sys.exit(2)
 
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from streams.connecting import kafka_options
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
 
 CRM_UPDATES = "crm.updates"
 WEB_ACTIVITY = "web.activity"
@@ -61,21 +67,19 @@ class Topics:
         return name.removeprefix(self.prefix)
 
 
-async def create(
-    kafka: str, topics: Topics, partitions: int, replication: int, sources: Iterable[str] = ()
-) -> list[str]:
+async def create(settings: Settings, sources: Iterable[str] = ()) -> list[str]:
     """Creates the topics that are missing and gives their names. Those that exist are left as they are.
 
     `sources` are topics that the router reads besides the shipped ones.
     """
-    wanted = dict.fromkeys(sources, SOURCE) | CONFIGS
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    topics, wanted = settings.topics, dict.fromkeys(sources, SOURCE) | CONFIGS
+    admin = AIOKafkaAdminClient(**kafka_options(settings))
     await admin.start()
     created = []
     try:
         for role, configs in wanted.items():
-            count = partitions if role in LIKE_THE_LOG else SOURCE_PARTITIONS
-            new = NewTopic(topics(role), count, replication, topic_configs=configs)
+            count = settings.partitions if role in LIKE_THE_LOG else SOURCE_PARTITIONS
+            new = NewTopic(topics(role), count, settings.replication, topic_configs=configs)
             response = await admin.create_topics([new])
             for name, code, *_ in response.topic_errors:
                 error = for_code(code)
@@ -97,16 +101,18 @@ async def _shown(admin: AIOKafkaAdminClient, names: set[str]) -> None:
         await asyncio.sleep(0.1)
 
 
-async def check(kafka: str, topics: Topics, partitions: int, sources: Iterable[str] = ()) -> None:
+async def check(settings: Settings, sources: Iterable[str] = ()) -> None:
     """Refuses to go on when a topic is missing or the log is not cut as it was agreed."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    topics, partitions = settings.topics, settings.partitions
+    admin = AIOKafkaAdminClient(**kafka_options(settings))
     await admin.start()
     try:
         # Listed first: the embedded broker creates a topic that somebody asks about by name.
         there = set(await admin.list_topics())
         missing = [topics(role) for role in {*CONFIGS, *sources} if topics(role) not in there]
         if missing:
-            raise TopicsError(f"no topic {', '.join(missing)}: create the topics with `isotherm topics`")
+            known = ", or see whether this user may describe them" if settings.kafka_sasl else ""
+            raise TopicsError(f"no topic {', '.join(missing)}: create the topics with `isotherm topics`{known}")
         described = await admin.describe_topics([topics(role) for role in LIKE_THE_LOG])
     finally:
         await admin.close()

@@ -31,6 +31,7 @@ from rules.rebuilding import Apart, Rebuilding, Survey, separate
 from rules.records import Record, Tick, decode_record, encode_record, is_provisional, is_visitor
 from rules.state import AccountState
 from streams.clock import RedisClock
+from streams.connecting import kafka_options
 from streams.identity import account_of, follow, further_keys, key_of
 from streams.keys import PartitionKeys
 from streams.pipeline import compiled
@@ -68,10 +69,10 @@ async def unmerge(
 
     Raises UnmergeProblem when it cannot be done.
     """
-    await check(settings.kafka, settings.topics, settings.partitions)
-    redis, producer = connect(settings.redis), Producer(settings)
+    await check(settings)
+    redis, producer = connect(settings), Producer(settings)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka,
+        **kafka_options(settings),
         enable_auto_commit=False,
         auto_offset_reset="none",
         fetch_max_wait_ms=settings.fetch_max_wait_ms,

@@ -42,7 +42,7 @@ COMPANIES = (
 async def settings(kafka: str, topic_prefix: str) -> Settings:
     embedded = not os.environ.get("ISOTHERM_TEST_KAFKA")
     made = Settings(kafka=kafka, partitions=2, topic_prefix=topic_prefix, idempotence=not embedded)
-    await topics.create(made.kafka, made.topics, made.partitions, 1)
+    await topics.create(made)
     return made
 
 

@@ -86,7 +86,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(settings: Settings) -> AsyncIterator[Desk]:
-    await topics.create(settings.kafka, settings.topics, settings.partitions, 1)
+    await topics.create(settings)
     async with AIOKafkaProducer(bootstrap_servers=settings.kafka, max_request_size=9_000_000) as producer:
         yield Desk(settings, producer)
 

@@ -22,7 +22,7 @@ from streams.collector.keys import read_keys
 from streams.collector.limits import Limits
 from streams.collector.sending import Sender
 from streams.preflight import SettingsError
-from streams.run import collect_seldom
+from streams.run import collect_seldom, say_what_is_in_the_clear
 from streams.settings import Settings
 
 log = structlog.get_logger()
@@ -35,6 +35,7 @@ def collect(settings: Settings, log_level: str = "INFO") -> None:
     """Runs until SIGTERM or Ctrl-C. Raises SettingsError, before anything runs, for what its user must mend."""
     logs.set_up(log_level)
     logging.config.dictConfig(logs.CONFIG)
+    say_what_is_in_the_clear(settings)
     collector = made(settings)
     with listening(settings.collector_host, settings.collector_port) as listener:
         factory = None

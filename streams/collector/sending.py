@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from streams.collector.refused import away
+from streams.connecting import kafka_options
 from streams.outage import AWAY, wait_out
 from streams.producer import Producer
 from streams.settings import Settings
@@ -116,7 +117,7 @@ class Sender:
 
     async def _look(self) -> None:
         """Raises what an absent broker raises, also for topics that are missing."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.kafka)
+        admin = AIOKafkaAdminClient(**kafka_options(self._settings))
         try:
             await admin.start()
             there = set(await admin.list_topics())  # asked about by name, a topic may be created

@@ -12,9 +12,11 @@ from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaProducer
 
+from streams.connecting import kafka_options
 from streams.demo.companies import World
 from streams.demo.ledger import Ledger
 from streams.demo.traffic import Clock, Message, live, opening
+from streams.settings import Settings
 
 REPORT_EVERY = 250  # messages between two reports of progress
 AHEAD_S = 0.002  # the present may run this far ahead of its pace
@@ -69,8 +71,8 @@ class Player:
 
 
 @asynccontextmanager
-async def playing(kafka: str, world: World, ledger: Ledger, clock: Clock) -> AsyncIterator[Player]:
-    producer = AIOKafkaProducer(bootstrap_servers=kafka, enable_idempotence=False, request_timeout_ms=10_000)
+async def playing(settings: Settings, world: World, ledger: Ledger, clock: Clock) -> AsyncIterator[Player]:
+    producer = AIOKafkaProducer(**kafka_options(settings), enable_idempotence=False, request_timeout_ms=10_000)
     await producer.start()
     try:
         yield Player(producer, world, ledger, clock)

@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 from rich.console import Console
 
 import rules
-from streams import topics
+from streams import sources, topics
 from streams.demo.companies import World, build
 from streams.demo.ledger import Ledger
 from streams.demo.player import Player, playing
@@ -62,6 +62,7 @@ class Plan:
     seconds: int  # of traffic; 0: until Ctrl-C
     companies: int
     rate: float  # messages per second once the past is loaded
+    sources: str  # the sources file that the router reads; empty: the shipped one
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +78,13 @@ class Stage:
     player: Player
 
 
-def run_demo(*, seconds: int = 0, companies: int = 500, rate: float = 20.0) -> int:
+def run_demo(*, seconds: int = 0, companies: int = 500, rate: float = 20.0, sources: str = "") -> int:
     """Runs the demo and gives the exit code: 0 also after Ctrl-C, once traffic has begun."""
     if companies not in COMPANIES or rate <= 0 or seconds < 0:
         err.print(f"companies: {COMPANIES[0]} to {COMPANIES[-1]}; rate: above 0; seconds: 0 (no end) or more")
         return MISUSED
     try:
-        asyncio.run(_demo(Plan(seconds, companies, rate)))
+        asyncio.run(_demo(Plan(seconds, companies, rate, sources)))
     except (KeyboardInterrupt, asyncio.CancelledError):
         err.print("stopped")
         return INTERRUPTED
@@ -115,16 +116,16 @@ async def _set_up(stack: AsyncExitStack, plan: Plan, ledger: Ledger, view: View)
     view.step(f"starting a broker and a Valkey in {HOME}")
     pair = await stack.enter_async_context(Embedded(HOME))
     receiver = await stack.enter_async_context(Receiver(ledger.take_alert))
-    settings = settings_for(pair, receiver.url)
+    settings = settings_for(pair, receiver.url, plan.sources)
     write_environment(HOME / "env", settings)
     stack.callback((HOME / "env").unlink, missing_ok=True)
-    await topics.create(settings.kafka, settings.topics, settings.partitions, settings.replication)
+    await topics.create(settings, sources.read(plan.sources).topics)
     ruleset = await deploy(SHIPPED, "the rules shipped with Isotherm", settings)
     view.step(f"ruleset {ruleset.hash} deployed; starting the worker")
     worker = await stack.enter_async_context(Worker(HOME, settings, HOME / "env"))
     watch = await stack.enter_async_context(watching(settings, ledger, utc_ms))
     world = build(companies=plan.companies)
-    player = await stack.enter_async_context(playing(settings.kafka, world, ledger, utc_ms))
+    player = await stack.enter_async_context(playing(settings, world, ledger, utc_ms))
     return Stage(plan, world, ledger, view, worker, watch, player)
 
 
@@ -205,7 +206,7 @@ async def _running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[list[async
             _, going = await asyncio.wait(going, timeout=CANCELLED_WITHIN_S)
 
 
-def settings_for(pair: Embedded, alert_url: str) -> Settings:
+def settings_for(pair: Embedded, alert_url: str, sources: str) -> Settings:
     """Every setting given, so that none comes from the environment of whoever runs the demo."""
     given = {name: field.default for name, field in Settings.model_fields.items()}
     return Settings(
@@ -215,6 +216,7 @@ def settings_for(pair: Embedded, alert_url: str) -> Settings:
             "redis": pair.redis,
             "partitions": PARTITIONS,
             "alert_url": alert_url,
+            "sources": sources,
             "person_key": SecretStr(secrets.token_hex(16)),
             "idempotence": False,  # the embedded broker does not know it
             "fetch_max_wait_ms": 5,

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from rules.records import Tick, decode_record
 from streams import keys
+from streams.connecting import kafka_options
 from streams.demo.ledger import ENGAGEMENT, HOT, Change, Hot, Ledger, first_things_first
 from streams.demo.traffic import Clock
 from streams.keys import PartitionKeys
@@ -153,9 +154,9 @@ def _hot(found: Found) -> Hot | None:
 
 @asynccontextmanager
 async def watching(settings: Settings, ledger: Ledger, clock: Clock) -> AsyncIterator[Watch]:
-    redis = connect(settings.redis)
+    redis = connect(settings)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka,
+        **kafka_options(settings),
         enable_auto_commit=False,
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
     )

@@ -105,6 +105,15 @@ class Store(Protocol):
     async def tallies(self, partition: int, day: int) -> dict[str, int]:
         """What was counted on a UTC day, as `dimension/segment/what`."""
 
+    async def owners(self, partitions: Sequence[int]) -> list[tuple[str, int]]:
+        """The token under which each partition is held ("": none, Redis was emptied), and its offset."""
+
+    async def accept_gap(self, partition: int, first: int, behind: int) -> None:
+        """Lets the fold go on at `behind`, without what the log has no more since `first`."""
+
+    async def accepted(self, partition: int) -> tuple[int, int] | None:
+        """The gap that was accepted last."""
+
     async def trim(self, partition: int, id: str) -> None:
         """Forgets the entries up to and including `id`. Safe to repeat, and after a takeover."""
 

@@ -7,7 +7,8 @@
 --       then: account, state ...  |  account ...  |  instant, account ...  |  account ...
 --       then, for each set of members: n joined, n left, account ...
 --       then, for each tally: n, (what, how many more) ...; n = 0 forgets the tally
--- Gives {status, number}: OK or REPEATED with the earliest wake ('' for none), FENCED, MOVED with our offset.
+-- Gives {status, number}: OK or REPEATED with the earliest wake ('' for none), FENCED, MOVED with our offset. Where
+-- there is no token at all nobody took the partition over: Redis was emptied.
 -- Everything is checked before the first write.
 
 local function earliest()
@@ -16,9 +17,9 @@ local function earliest()
 end
 
 local meta = redis.call('HMGET', KEYS[1], 'token', 'batch', 'offset')
-if meta[1] ~= ARGV[1] then return {'FENCED', ''} end
+if meta[1] and meta[1] ~= ARGV[1] then return {'FENCED', ''} end
 if meta[2] == ARGV[3] then return {'REPEATED', earliest()} end
-if (meta[3] or '0') ~= ARGV[2] then return {'MOVED', meta[3] or '0'} end
+if not meta[1] or (meta[3] or '0') ~= ARGV[2] then return {'MOVED', meta[3] or '0'} end
 
 local states, forgotten, set, removed = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local wakes = 13 + 2 * states + forgotten

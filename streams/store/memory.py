@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rules.fold import Due, Partition
@@ -34,6 +34,7 @@ class _Kept:
     members: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     outbox: dict[str, bytes] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    accepted: tuple[int, int] | None = None
     tallies: dict[int, Counter[str]] = field(default_factory=dict)
 
     def next_wake(self) -> int:
@@ -67,11 +68,11 @@ class MemoryStore:
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         kept = self._of(commit.partition.number)
-        if kept.token != commit.token:
+        if kept.token and kept.token != commit.token:
             return Refused("fenced")
         if kept.batch == commit.batch:
             return Committed(kept.next_wake(), repeated=True)
-        if kept.partition.offset != commit.expected:
+        if not kept.token or kept.partition.offset != commit.expected:
             return Refused("moved", kept.partition.offset)
         self._write(kept, commit)
         return Committed(kept.next_wake())
@@ -79,6 +80,15 @@ class MemoryStore:
     async def outbox(self, partition: int, limit: int) -> list[Entry]:
         entries = list(self._of(partition).outbox.items())[:limit]
         return [Entry(id, unpack_outbox(blob)) for id, blob in entries]
+
+    async def owners(self, partitions: Sequence[int]) -> list[tuple[str, int]]:
+        return [(kept.token, kept.partition.offset) for kept in map(self._of, partitions)]
+
+    async def accept_gap(self, partition: int, first: int, behind: int) -> None:
+        self._of(partition).accepted = (first, behind)
+
+    async def accepted(self, partition: int) -> tuple[int, int] | None:
+        return self._of(partition).accepted
 
     async def trim(self, partition: int, id: str) -> None:
         outbox = self._of(partition).outbox

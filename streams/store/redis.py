@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
+from ssl import TLSVersion
 from typing import Any
 
 from redis.asyncio import Redis
@@ -14,6 +15,7 @@ from redis.backoff import NoBackoff
 from rules.fold import Due, Partition
 from rules.state import NEVER, AccountState
 from streams.keys import NAMESPACE, PartitionKeys
+from streams.settings import Settings
 from streams.store.base import (
     Acquired,
     Commit,
@@ -37,9 +39,22 @@ from streams.store.together import Together
 _COMMIT = Path(__file__).with_name("commit.lua").read_text()
 
 
-def connect(url: str, timeout: float = 5.0) -> Redis:
+def connect(settings: Settings, timeout: float = 5.0) -> Redis:
     """A client that never retries by itself: on the commit path only we know what may be sent twice."""
-    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=timeout, socket_connect_timeout=timeout)
+    options: dict[str, Any] = {}
+    if password := settings.redis_password.get_secret_value():
+        options["password"] = password
+    if settings.redis.startswith("rediss:"):
+        options |= {"ssl_check_hostname": True, "ssl_cert_reqs": "required", "ssl_min_version": TLSVersion.TLSv1_2}
+        named = {"ca_certs": settings.redis_ca, "certfile": settings.redis_cert, "keyfile": settings.redis_key}
+        options |= {f"ssl_{name}": path for name, path in named.items() if path}
+    return Redis.from_url(
+        settings.redis,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        **options,
+    )
 
 
 class RedisStore:
@@ -97,6 +112,22 @@ class RedisStore:
     async def outbox(self, partition: int, limit: int) -> list[Entry]:
         found = await self._together.ask("XRANGE", self._keys[partition].outbox, "-", "+", "COUNT", limit)
         return [Entry(id.decode(), unpack_outbox(fields[b"m"])) for id, fields in found]
+
+    async def owners(self, partitions: Sequence[int]) -> list[tuple[str, int]]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for each in partitions:
+                pipe.hmget(self._keys[each].meta, "token", "offset")
+            return [((token or b"").decode(), int(offset or 0)) for token, offset in await pipe.execute()]
+
+    async def accept_gap(self, partition: int, first: int, behind: int) -> None:
+        await self._redis.hset(self._keys[partition].meta, "accepted", f"{first}-{behind}")
+
+    async def accepted(self, partition: int) -> tuple[int, int] | None:
+        told = await self._redis.hget(self._keys[partition].meta, "accepted")
+        if told is None:
+            return None
+        first, _, behind = told.decode().partition("-")
+        return int(first), int(behind)
 
     async def trim(self, partition: int, id: str) -> None:
         offset, _, n = id.partition("-")

@@ -36,7 +36,7 @@ STATE = b"\x01" * 96
 
 class Ceiling:
     def __init__(self, settings: Settings, topic: str) -> None:
-        self.redis: Any = connect(settings.redis)
+        self.redis: Any = connect(settings)
         self.script = self.redis.register_script(_COMMIT)
         self.keys = PartitionKeys.of(0, 1, settings.namespace)
         self.token, self.offset = new_token(), 0

@@ -67,7 +67,7 @@ def measure(directory: Path, seconds: float) -> tuple[list[Taken], float, str]:
     """The runs, the broker's acknowledged produces a second, and what is wrong with the outcome, or ""."""
     with Broker(directory / "broker") as broker:
         settings = Settings(kafka=broker.address, partitions=1, idempotence=False)
-        asyncio.run(topics.create(broker.address, settings.topics, 1, 1))
+        asyncio.run(topics.create(settings))
         port = free_port()
         environment = os.environ | {
             "ISOTHERM_KAFKA": broker.address,

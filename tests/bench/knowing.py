@@ -40,6 +40,7 @@ from rich.console import Console
 from rules.changes import iso
 from streams import topics
 from streams.embedded import Embedded
+from streams.settings import Settings
 from streams.store.redis import connect
 from streams.store.sources import Batch, SourceStore
 
@@ -99,7 +100,7 @@ def companies(contacts: int) -> Iterator[tuple[str, str]]:
 
 
 async def teach(url: str, pairs: Iterator[tuple[str, str]]) -> None:
-    redis = connect(url, timeout=30)
+    redis = connect(Settings(redis=url), timeout=30)
     store = SourceStore(redis, NAMESPACE)
     held = await store.acquire("taught", 0)
     at, learned = held.next or 0, dict[str, str]()
@@ -212,7 +213,7 @@ def _run(name: str, prefix: str, servers: Any, redis: Any, contacts: int, events
     names, now = topics.Topics(prefix), int(time.time() * 1000)
     pairs = SENT[name](events, contacts, now)
     asyncio.run(workload.write(servers.kafka, names(ROLES[name]), topics.SOURCE_PARTITIONS, pairs))
-    asyncio.run(topics.create(servers.kafka, names, 4, 1))
+    asyncio.run(topics.create(Settings(kafka=servers.kafka, topic_prefix=prefix, partitions=4)))
     command = [sys.executable, str(HERE / "ours.py"), "--role", "router", "--kafka", servers.kafka, "--redis"]
     command += [servers.redis, "--prefix", prefix, "--namespace", NAMESPACE, "--events", str(events)]
     command += ["--partitions", "4", "--name", name]

@@ -28,6 +28,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from events import create_topic
+from pydantic import SecretStr
 from workload import SHIPPED
 
 from rules.changes import iso
@@ -67,10 +68,12 @@ class Installation:
 
     async def start(self) -> None:
         settings = self.settings
-        await topics.create(settings.kafka, settings.topics, settings.partitions, 1)
+        await topics.create(settings)
         await self._deploy()
-        given = {f"ISOTHERM_{name.upper()}": str(value) for name, value in settings.model_dump().items()}
-        given["ISOTHERM_PERSON_KEY"] = settings.person_key.get_secret_value()
+        given = {
+            f"ISOTHERM_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            for name, value in settings.model_dump().items()
+        }
         with (self.directory / "worker.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "streams.cli", "worker", "--log-level", "warning"],

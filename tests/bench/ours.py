@@ -93,7 +93,7 @@ async def run(arguments: argparse.Namespace) -> dict[str, Any]:
         session_timeout_ms=6_000,
         person_key=SecretStr("bench"),
     )
-    redis, role = connect(settings.redis), arguments.role
+    redis, role = connect(settings), arguments.role
     clock = StoppedClock(redis) if role == "fold" else RedisClock(redis)
     await clock.sync()
     producer = Producer(settings)

@@ -219,7 +219,7 @@ async def loaded(kind: str, kafka: str, prefix: str, count: int) -> int:
         if kind == "both":
             rules = workload.pairs(workload.in_force(workload.SHIPPED, now))
             await workload.write(kafka, names(topics.ACCOUNT_LOG), partitions, rules)
-    await topics.create(kafka, names, partitions, 1)
+    await topics.create(Settings(kafka=kafka, topic_prefix=prefix, partitions=partitions))
     return number
 
 
@@ -275,7 +275,7 @@ def ladder(bench: Bench) -> None:
         bench.say(f"one ladder: writing {most:,} events")
         pairs = workload.pairs(workload.ladder(most))
         asyncio.run(workload.write(broker.address, "ours.account.log", 1, pairs, "ladder"))
-        asyncio.run(topics.create(broker.address, topics.Topics("ours."), 1, 1))
+        asyncio.run(topics.create(Settings(kafka=broker.address, topic_prefix="ours.", partitions=1)))
         counts: dict[str, int] = {}
         for name in contestants:
             bench.say(f"{name}: a first run")

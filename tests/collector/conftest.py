@@ -146,6 +146,6 @@ async def starting(settings: Settings, limits: Limits) -> AsyncIterator[Running]
 
 @pytest.fixture
 async def collector(settings: Settings, starting: Running) -> Running:
-    await topics.create(settings.kafka, settings.topics, settings.partitions, 1)
+    await topics.create(settings)
     await starting.ready()
     return starting

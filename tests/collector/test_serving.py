@@ -106,7 +106,7 @@ class TestKafkaIsAway(OwnBroker):
         assert (await collector.ask("GET", "/readyz")).status == 503
         assert (await collector.ask("GET", "/healthz")).status == 200
         broker.start()  # it has forgotten everything
-        await topics.create(settings.kafka, settings.topics, settings.partitions, 1)
+        await topics.create(settings)
         await asyncio.wait_for(sent_again(collector, {**CALL, "messageId": "after"}), TIMEOUT_S)
         found = await collector.arrived(WEB_ACTIVITY, 1)
         assert "after" in [json.loads(each.value)["messageId"] for each in found]
@@ -125,7 +125,7 @@ async def sent_again(collector: Running, call: dict[str, Any]) -> None:
 async def test_without_topics_it_says_so_and_waits(starting: Running, settings: Settings) -> None:
     assert (await starting.ask("GET", "/readyz")).status == 503
     assert (await starting.post("/v1/track", json=CALL)).status == 503
-    await topics.create(settings.kafka, settings.topics, settings.partitions, 1)
+    await topics.create(settings)
     await starting.ready()
     assert (await starting.post("/v1/track", json=CALL)).status == 200
 
@@ -136,7 +136,7 @@ async def test_without_topics_it_says_so_and_waits(starting: Running, settings: 
 @pytest.fixture
 async def process(settings: Settings, tmp_path: Path) -> AsyncIterator[tuple[Running, asyncio.subprocess.Process]]:
     """`isotherm collect`, ready; what it says goes to log.txt."""
-    await topics.create(settings.kafka, settings.topics, settings.partitions, 1)
+    await topics.create(settings)
     port = free_port()
     secrets = {name: getattr(settings, name).get_secret_value() for name in SECRETS}
     told = settings.model_dump() | secrets | {"collector_port": port}

@@ -231,3 +231,33 @@ def test_a_state_takes_less_than_it_is_packed() -> None:
     state = AccountState(born=0, standings={f"dimension_{n}": Standing(("unclassified",), 5) for n in range(20)})
     assert unpack_state(pack_state(state)) == state
     assert len(pack_state(state)) < len(pack(state)) / 2
+
+
+# -- what the owner asks -------------------------------------------------------------------------------------
+
+
+async def test_an_emptied_store_is_not_somebody_elses(store: Any, redis: Any) -> None:
+    """Nobody took the partition over: its owner takes it again, from where the store stands."""
+    acquired = await store.acquire(0)
+    await store.commit(commit(acquired))
+    if isinstance(store, MemoryStore):
+        store = MemoryStore()
+    else:
+        await redis.flushall()
+    again = Acquired(acquired.token, Partition(0, offset=1))
+    assert await store.commit(commit(again)) == Refused("moved", 0)
+    assert await store.owners([0]) == [("", 0)]
+
+
+async def test_who_owns_a_partition_and_how_far_it_is(store: Store) -> None:
+    first, second = await store.acquire(0), await store.acquire(2)
+    await store.commit(commit(second))
+    assert await store.owners([2, 0, 1]) == [(second.token, 1), (first.token, 0), ("", 0)]
+
+
+async def test_a_gap_is_accepted_for_one_partition_alone(store: Store) -> None:
+    assert await store.accepted(1) is None
+    await store.accept_gap(1, 5, 900)
+    await store.accept_gap(1, 7, 1_000)
+    assert await store.accepted(1) == (7, 1_000)
+    assert await store.accepted(0) is None

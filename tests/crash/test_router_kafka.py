@@ -41,7 +41,7 @@ async def settings(kafka: str, redis_url: str, redis: Any, topic_prefix: str) ->
         fetch_max_wait_ms=5 if embedded else 20,
         session_timeout_ms=1_000 if embedded else 6_000,
     )
-    await topics.create(kafka, made.topics, PARTITIONS, 1)
+    await topics.create(made)
     return made
 
 
@@ -55,7 +55,7 @@ class Routers:
         self.moved = asyncio.Event()
 
     async def start(self, reached: Callable[[str], Any] | None = None) -> Router:
-        settings, redis = self.settings, connect(self.settings.redis)
+        settings, redis = self.settings, connect(self.settings)
         producer, clock = Producer(settings), RedisClock(redis)
         await producer.start()
         await clock.sync()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -46,7 +48,7 @@ class ApacheKafka(Server):
         return speaks_kafka(self.address)
 
     def prepare(self) -> None:
-        self._properties.write_text(self._settings())
+        self._properties.write_text("".join(f"{name}={value}\n" for name, value in self.settings().items()))
         (self.directory / "log4j2.properties").write_text(_LOGGING)
         if not (self.data / "meta.properties").exists():
             self._format()
@@ -59,13 +61,17 @@ class ApacheKafka(Server):
         return [java, *_JVM, logging, "-cp", f"{self._jars.absolute()}/*"]
 
     def _format(self) -> None:
-        tool = ["kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(self._properties)]
+        tool = ["kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(self._properties), *self.users()]
         done = subprocess.run([*self._java(), *tool], capture_output=True, text=True, check=False)
         if done.returncode:
             raise DidNotStart(f"Formatting {self.data} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
-    def _settings(self) -> str:
-        settings = {
+    def users(self) -> list[str]:
+        """Options that make users who are known from the first start on."""
+        return []
+
+    def settings(self) -> dict[str, str]:
+        return {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@{self._controller}",
@@ -87,7 +93,64 @@ class ApacheKafka(Server):
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
         }
-        return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+class SecuredKafka(ApacheKafka):
+    """The same with TLS, SASL and an authorizer: nobody may do anything but `ADMIN`, until an ACL says so.
+
+    Its certificate is made out to `localhost`. `passwords` are those of SCRAM; PLAIN knows `ADMIN` alone, and
+    OAUTHBEARER takes tokens that nobody signed.
+    """
+
+    ADMIN = "admin"
+
+    def __init__(self, directory: Path, chain: Path, ca: Path, passwords: dict[str, str]) -> None:
+        """`chain` is a PEM file with the broker's key and certificate, `ca` the authority's."""
+        super().__init__(directory)
+        self._port = int(self.address.rpartition(":")[2])
+        self.address = f"localhost:{self._port}"
+        self._chain, self._ca, self._passwords = chain, ca, passwords
+
+    def answers(self) -> bool:
+        """Once it shows its certificate; it says more only to whom it knows."""
+        try:
+            with (
+                socket.create_connection(("localhost", self._port), timeout=0.5) as peer,
+                ssl.create_default_context(cafile=str(self._ca)).wrap_socket(peer, server_hostname="localhost"),
+            ):
+                return True
+        except OSError:
+            return False
+
+    def users(self) -> list[str]:
+        made = (f"SCRAM-SHA-512=[name={name},password={password}]" for name, password in self._passwords.items())
+        return [part for each in made for part in ("--add-scram", each)]
+
+    def settings(self) -> dict[str, str]:
+        security, password = "org.apache.kafka.common.security", self._passwords[self.ADMIN]
+        nobody = 'unsecuredLoginStringClaim_sub="nobody"'
+        plain = f'username="{self.ADMIN}" password="{password}" user_{self.ADMIN}="{password}"'
+        ours = "listener.name.sasl_ssl"
+        return super().settings() | {
+            "listeners": f"SASL_SSL://{self.address},CONTROLLER://{self._controller}",
+            "advertised.listeners": f"SASL_SSL://{self.address}",
+            "listener.security.protocol.map": "SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "SASL_SSL",
+            "sasl.mechanism.inter.broker.protocol": "PLAIN",
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512,OAUTHBEARER",
+            f"{ours}.plain.sasl.jaas.config": f"{security}.plain.PlainLoginModule required {plain};",
+            f"{ours}.scram-sha-512.sasl.jaas.config": f"{security}.scram.ScramLoginModule required;",
+            f"{ours}.oauthbearer.sasl.jaas.config": (
+                f"{security}.oauthbearer.OAuthBearerLoginModule required {nobody};"
+            ),
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(self._chain),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(self._ca),
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            # ANONYMOUS is the controller, on a port of its own.
+            "super.users": f"User:{self.ADMIN};User:ANONYMOUS",
+        }
 
 
 class RedisServer(Valkey):

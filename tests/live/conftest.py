@@ -77,8 +77,10 @@ def settings(kafka: str, redis_url: str, redis: Any, topic_prefix: str, receiver
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    given = {f"ISOTHERM_{name.upper()}": str(value) for name, value in settings.model_dump().items()}
-    given["ISOTHERM_PERSON_KEY"] = settings.person_key.get_secret_value()
+    given = {
+        f"ISOTHERM_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for name, value in settings.model_dump().items()
+    }
     return os.environ | given
 
 
@@ -122,7 +124,7 @@ class Worker:
 @pytest.fixture
 async def worker(settings: Settings, tmp_path: Path) -> AsyncIterator[Worker]:
     """Created topics, deployed rules, a running worker."""
-    await topics.create(settings.kafka, settings.topics, settings.partitions, 1)
+    await topics.create(settings)
     made = Worker(settings, tmp_path / "worker.log")
     made.start()
     yield made

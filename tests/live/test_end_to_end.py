@@ -182,7 +182,7 @@ async def test_an_edited_rule_moves_accounts_by_a_sweep(
 
 
 async def test_wrong_rules_are_named_and_nothing_is_deployed(settings: Settings, tmp_path: Path) -> None:
-    await topics.create(settings.kafka, settings.topics, settings.partitions, 1)
+    await topics.create(settings)
     (tmp_path / "bad.yaml").write_text(
         "dimension: d\nsegments:\n  - segment: s\n    when: {fact: employes, at_least: x}\n"
     )
