@@ -9,7 +9,7 @@
 --       then, for each tally: n, (what, how many more) ...; n = 0 forgets the tally
 -- Gives {status, number}: OK or REPEATED with the earliest wake ('' for none), FENCED, MOVED with our offset. Where
 -- there is no token at all nobody took the partition over: Redis was emptied.
--- Everything is checked before the first write.
+-- Everything is checked before the first write; that is the outbox, which alone can refuse what is well-formed.
 
 local function earliest()
   local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
@@ -21,28 +21,43 @@ if meta[1] and meta[1] ~= ARGV[1] then return {'FENCED', ''} end
 if meta[2] == ARGV[3] then return {'REPEATED', earliest()} end
 if not meta[1] or (meta[3] or '0') ~= ARGV[2] then return {'MOVED', meta[3] or '0'} end
 
+local function malformed(what) return redis.error_reply('ISOTHERM malformed commit: ' .. what) end
+
+local types = {'hash', 'hash', 'zset', 'stream', 'string'}
+for k = 1, #KEYS do
+  local expected = types[k] or (k < 6 + (tonumber(ARGV[12]) or 0) and 'set' or 'hash')
+  local found = redis.call('TYPE', KEYS[k]).ok
+  if found ~= 'none' and found ~= expected then return malformed(KEYS[k] .. ' is a ' .. found) end
+end
+for _, i in ipairs({4, 8, 9, 10, 11, 12}) do
+  if not tonumber(ARGV[i]) then return malformed('argument ' .. i) end
+end
+
 local states, forgotten, set, removed = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local wakes = 13 + 2 * states + forgotten
 local at = wakes + 2 * set + removed
 local tallies = 6 + tonumber(ARGV[12])
+for i = wakes, wakes + 2 * set - 1, 2 do
+  if not tonumber(ARGV[i]) then return malformed('argument ' .. i) end
+end
 local groups = {}
 for k = 6, tallies - 1 do
   local joined, left = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  if not joined or not left then return redis.error_reply('ISOTHERM malformed commit') end
+  if not joined or not left then return malformed('argument ' .. at) end
   groups[k] = {at + 2, joined, left}
   at = at + 2 + joined + left
 end
 local counted = {}
 for k = tallies, #KEYS do
   local n = tonumber(ARGV[at])
-  if not n then return redis.error_reply('ISOTHERM malformed commit') end
+  if not n then return malformed('argument ' .. at) end
   for i = at + 2, at + 2 * n, 2 do
-    if not tonumber(ARGV[i]) then return redis.error_reply('ISOTHERM malformed commit') end
+    if not tonumber(ARGV[i]) then return malformed('argument ' .. at) end
   end
   counted[k] = {at + 1, n}
   at = at + 1 + 2 * n
 end
-if at ~= #ARGV + 1 then return redis.error_reply('ISOTHERM malformed commit') end
+if at ~= #ARGV + 1 then return malformed('argument ' .. at) end
 
 -- unpack() puts its values on Lua's stack, which holds about 8,000: so in slices.
 local function each(command, key, from, count)
@@ -52,6 +67,7 @@ local function each(command, key, from, count)
   end
 end
 
+if ARGV[7] ~= '' then redis.call('XADD', KEYS[4], ARGV[4] .. '-0', 'm', ARGV[7]) end
 redis.call('HSET', KEYS[1], 'batch', ARGV[3], 'offset', ARGV[4], 'partition', ARGV[5])
 each('HSET', KEYS[2], 13, 2 * states)
 each('HDEL', KEYS[2], 13 + 2 * states, forgotten)
@@ -67,5 +83,4 @@ for k, tally in pairs(counted) do
   for i = tally[1], tally[1] + 2 * tally[2] - 2, 2 do redis.pcall('HINCRBY', KEYS[k], ARGV[i], ARGV[i + 1]) end
 end
 if ARGV[6] ~= '' then redis.call('SET', KEYS[5], ARGV[6]) end
-if ARGV[7] ~= '' then redis.call('XADD', KEYS[4], ARGV[4] .. '-0', 'm', ARGV[7]) end
 return {'OK', earliest()}
