@@ -63,7 +63,7 @@ class Isotherm(Service):
         super().__init__(**kwargs)
         self.parts, self.role = parts, role
         settings = parts.settings
-        store = RedisStore(parts.redis, settings.partitions, settings.namespace)
+        store = RedisStore(parts.redis, settings.partitions, settings.namespace, settings.barrier)
         self.publisher = Publisher(store, parts.producer, parts.clock)
         self.fold = Fold(settings, store, parts.producer, self.publisher, parts.clock)
         self.sources = SourceStore(parts.redis, settings.namespace)

@@ -81,6 +81,7 @@ class Publisher(Service):
         """
         entries = await self._store.outbox(partition, ENTRIES)
         if entries:
+            await self._store.safe(partition)
             told = self._told.get(partition, (-1, -1))
             messages = [message for entry in entries if order(entry.id) > told for message in entry.messages]
             await self._producer.send(messages, self._clock.now(), partition)

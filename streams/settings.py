@@ -128,6 +128,9 @@ class Settings(BaseSettings):
     idempotence: bool = Field(
         default=True, description="idempotent producing; the embedded broker does not know it"
     )
+    barrier: Literal["none", "disk", "replica"] = Field(
+        default="none", description="what a commit waits for before it is published: Redis' disk, or a replica"
+    )
     role: str = Field(default="all", description="router, fold, deliver or all")
     collector_host: str = Field(default="127.0.0.1", description="the address on which the collector listens")
     collector_port: int = Field(default=8088, ge=0, le=65_535, description="its port; 0: any that is free")

@@ -114,6 +114,12 @@ class Store(Protocol):
     async def accepted(self, partition: int) -> tuple[int, int] | None:
         """The gap that was accepted last."""
 
+    async def safe(self, partition: int) -> None:
+        """Returns when what was committed outlives this server, as far as `ISOTHERM_BARRIER` asks for that.
+
+        Raises RedisError when it does not come to be in time.
+        """
+
     async def trim(self, partition: int, id: str) -> None:
         """Forgets the entries up to and including `id`. Safe to repeat, and after a takeover."""
 

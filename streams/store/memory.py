@@ -90,6 +90,9 @@ class MemoryStore:
     async def accepted(self, partition: int) -> tuple[int, int] | None:
         return self._of(partition).accepted
 
+    async def safe(self, partition: int) -> None:
+        pass
+
     async def trim(self, partition: int, id: str) -> None:
         outbox = self._of(partition).outbox
         for each in [each for each in outbox if _order(each) <= _order(id)]:

@@ -9,8 +9,11 @@ from ssl import TLSVersion
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 from rules.fold import Due, Partition
 from rules.state import NEVER, AccountState
@@ -36,6 +39,7 @@ from streams.store.base import (
 )
 from streams.store.together import Together
 
+BARRIER_MS = 2_000
 _COMMIT = Path(__file__).with_name("commit.lua").read_text()
 
 
@@ -48,18 +52,33 @@ def connect(settings: Settings, timeout: float = 5.0) -> Redis:
         options |= {"ssl_check_hostname": True, "ssl_cert_reqs": "required", "ssl_min_version": TLSVersion.TLSv1_2}
         named = {"ca_certs": settings.redis_ca, "certfile": settings.redis_cert, "keyfile": settings.redis_key}
         options |= {f"ssl_{name}": path for name, path in named.items() if path}
-    return Redis.from_url(
+    redis = Redis.from_url(
         settings.redis,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
         **options,
     )
+    pool: Any = redis.connection_pool
+    pool.connection_class = type("Resettable", (_Resettable, pool.connection_class), {})
+    return redis
+
+
+class _Resettable(AbstractConnection):
+    """uvloop has a RuntimeError for writing to what was reset just now: that is an outage like any other."""
+
+    async def send_packed_command(self, *command: Any, **named: Any) -> None:
+        try:
+            await super().send_packed_command(*command, **named)
+        except RuntimeError as error:
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError(str(error)) from error
 
 
 class RedisStore:
-    def __init__(self, redis: Redis, partitions: int, namespace: str = NAMESPACE) -> None:
+    def __init__(self, redis: Redis, partitions: int, namespace: str = NAMESPACE, barrier: str = "none") -> None:
         self._redis: Any = redis
+        self._barrier = barrier
         self._keys = [PartitionKeys.of(p, partitions, namespace) for p in range(partitions)]
         self._commit = self._redis.register_script(_COMMIT)
         self._together = Together(redis)
@@ -128,6 +147,20 @@ class RedisStore:
             return None
         first, _, behind = told.decode().partition("-")
         return int(first), int(behind)
+
+    async def safe(self, partition: int) -> None:
+        if self._barrier == "none":
+            return
+        async with self._redis.pipeline(transaction=False) as pipe:
+            # Both commands ask for what their own connection wrote; what others wrote before is there before it.
+            pipe.hincrby(self._keys[partition].meta, "safe", 1)
+            if self._barrier == "replica":
+                pipe.execute_command("WAIT", 1, BARRIER_MS)
+            else:
+                pipe.execute_command("WAITAOF", 1, 0, BARRIER_MS)
+            _, there = await pipe.execute()
+        if not (there if self._barrier == "replica" else there[0]):
+            raise RedisError(f"no {self._barrier} has what was committed after {BARRIER_MS} ms (ISOTHERM_BARRIER)")
 
     async def trim(self, partition: int, id: str) -> None:
         offset, _, n = id.partition("-")

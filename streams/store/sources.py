@@ -6,6 +6,9 @@ time do so as if one after the other. The outcome is saved before it is produced
 whoever takes the partition over in between produces the saved batch again, byte for byte, and goes on behind it;
 the fold drops what it has seen.
 
+Where Redis has gone back (see going_back), links are restored from their topic: all go, and come again. As long as
+that lasts nothing is saved or settled, by anyone; who does it and stops is followed by another.
+
 A link stands under ten bytes that its key is hashed to: two tell which of the packed hashes, eight the field in
 it. All is in one slot of a cluster, for one script writes it.
 """
@@ -21,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from streams import keys
 from streams.store.base import Outbound, new_token, pack_outbox, unpack_outbox
@@ -31,10 +35,15 @@ _HOLDING = Path(__file__).with_name("holding.lua").read_text()
 _SETTLE = Path(__file__).with_name("settle.lua").read_text()
 _AGAIN = Path(__file__).with_name("again.lua").read_text()
 _RELINK = Path(__file__).with_name("relink.lua").read_text()
+_RESTORE = Path(__file__).with_name("restore.lua").read_text()
 BUCKETS = 1 << 16
 LOOKED_THROUGH = 512  # buckets that one call looks through
 CONFLICTS_KEPT = 1_000
 REMEMBERED = 256  # changes
+
+
+class GoneBackError(RedisError):
+    """Redis does not hold what it held, or its links are being restored: take the partition over once more."""
 
 
 @lru_cache(262_144)
@@ -60,7 +69,9 @@ def as_digest(text: str) -> bytes:
 class SourceHeld:
     """A source partition as its new owner finds it. `next` None: never read before.
 
-    `last` is what the message before `next` looked like, `incarnation` how often the topic was made anew.
+    `last` is what the message before `next` looked like, `incarnation` how often the topic was made anew. `doubt` is
+    behind the messages that are to be compared with the log, links being restored. `restoring` says who restores
+    them now, and how far that is.
     """
 
     token: str
@@ -69,6 +80,8 @@ class SourceHeld:
     last: str = ""
     incarnation: int = 0
     paused: str = ""
+    doubt: int = 0
+    restoring: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +99,7 @@ class Batch:
     conflicts: Mapping[str, str] | None = None  # domain -> who claims it beside whom
     paused: str = ""  # why nothing is to be read behind this batch until somebody has looked
     as_of: bytes = b"unknown"  # the last change when links were first read: they hold until a later one
+    begun: bool = False  # something of the partition has been saved before: where nothing is, Redis has gone back
 
     def looked_at(self) -> tuple[bytes, str]:
         """The digests of the links that were looked for, and a sum over what they were."""
@@ -106,13 +120,24 @@ class SourceStore:
         # By the change before: what this process changed next. Its partitions need not ask Redis about each other.
         self._changes: dict[bytes, tuple[bytes, frozenset[bytes]]] = {}
         self._relink = self._redis.register_script(_RELINK)
+        self._restore = self._redis.register_script(_RESTORE)
 
     async def acquire(self, topic: str, partition: int) -> SourceHeld:
-        key, token = keys.source(topic, partition, self._namespace), new_token()
+        """Becomes the owner."""
+        return await self._held(topic, partition, new_token())
+
+    async def look(self, topic: str, partition: int) -> SourceHeld:
+        """As `acquire`, but everybody stays what they are."""
+        return await self._held(topic, partition, "")
+
+    async def _held(self, topic: str, partition: int, token: str) -> SourceHeld:
+        key = keys.source(topic, partition, self._namespace)
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(key, "token", token)
-            pipe.hmget(key, "next", "batch", "last", "incarnation", "paused")
-            _, (following, batch, last, incarnation, paused) = await pipe.execute()
+            if token:
+                pipe.hset(key, "token", token)
+            pipe.hmget(key, "next", "batch", "last", "incarnation", "paused", "doubt")
+            pipe.hmget(keys.restoring(self._namespace), "token", "done")
+            *_, (following, batch, last, incarnation, paused, doubt), (restoring, done) = await pipe.execute()
         return SourceHeld(
             token,
             None if following is None else int(following),
@@ -120,7 +145,50 @@ class SourceStore:
             last.decode() if last else "",
             int(incarnation or 0),
             paused.decode() if paused else "",
+            int(doubt or 0),
+            (restoring.decode(), int(done)) if restoring else None,
         )
+
+    async def owners(self, places: Sequence[tuple[str, int]]) -> list[tuple[str, int | None]]:
+        """The token under which each source partition is held ("": none, Redis was emptied), and its next offset."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for topic, partition in places:
+                pipe.hmget(keys.source(topic, partition, self._namespace), "token", "next")
+            found = await pipe.execute()
+        return [((token or b"").decode(), None if next is None else int(next)) for token, next in found]
+
+    # -- links that Redis has lost -----------------------------------------------------------------------------
+
+    async def begin_restoring(self, instead_of: str = "") -> str:
+        """Holds everybody up, and gives the token to restore links with. Raises GoneBackError where another than
+        `instead_of` is at it."""
+        token = new_token()
+        await self._restoring("begin", token, instead_of)
+        return token
+
+    async def forget_links(self, token: str) -> None:
+        for start in range(0, BUCKETS, LOOKED_THROUGH):
+            await self._restoring("forget", token, start, start + LOOKED_THROUGH)
+
+    async def restore_links(self, token: str, links: Iterable[tuple[str, bytes | None]]) -> None:
+        """`links` by their keys in `identity.links`; later ones replace earlier ones, None takes them away."""
+        told: list[str | bytes] = []
+        for key, link in links:
+            told += (as_digest(key), link or b"")
+        await self._restoring("links", token, *told)
+
+    async def end_restoring(self, token: str, doubts: Mapping[tuple[str, int], tuple[int, int]]) -> None:
+        """Lets everybody go on, and notes for the source partitions that have gone back up to where they are in
+        doubt, and in which incarnation; what they had saved goes. What others have read is read again."""
+        told: list[str | int] = []
+        for (topic, partition), (doubt, incarnation) in doubts.items():
+            told += (keys.source(topic, partition, self._namespace), doubt, incarnation)
+        await self._restoring("end", token, new_token(), *told)
+
+    async def _restoring(self, what: str, token: str, *told: Any) -> None:
+        ours = [keys.restoring(self._namespace), keys.changed(self._namespace)]
+        if not await self._restore(keys=ours, args=[what, token, keys.links(self._namespace), *told]):
+            raise GoneBackError("identity links are being restored by somebody else")
 
     async def begin_again(self, topic: str, partition: int, token: str, incarnation: int) -> bool:
         """The topic is another one of the same name: it is read from its beginning. False: not ours any more."""
@@ -146,7 +214,8 @@ class SourceStore:
         """Writes `link` in place of `read` (empty: there is none); False if it is something else by now. No batch
         that read the old one is saved after that."""
         told: list[Any] = [keys.links(self._namespace), link_digest(name), read, link, new_token()]
-        return bool(await self._relink(keys=[keys.changed(self._namespace)], args=told))
+        ours = [keys.changed(self._namespace), keys.restoring(self._namespace)]
+        return bool(await self._relink(keys=ours, args=told))
 
     async def saved(self) -> dict[bytes, bytes]:
         """Source partitions with a batch that is decided and perhaps not in the log yet, and where they stand."""
@@ -159,17 +228,18 @@ class SourceStore:
         return found
 
     async def save(self, topic: str, partition: int, token: str, batch: Batch) -> str:
-        """`OK`, or why nothing was written: `FENCED` (somebody else owns it), `MOVED` (it stands elsewhere),
-        `CHANGED` (what was read of the links is not true any more)."""
+        """`OK`, or why nothing was written: `FENCED` (somebody else owns it), `MOVED` (it stands elsewhere, nobody
+        owns it, or links are being restored), `CHANGED` (what was read of the links is not true any more)."""
         conflicts = batch.conflicts or {}
         changes = frozenset([*map(link_digest, batch.learned), *batch.forgotten])
         if (as_of := self._later(batch)) is None:
+            self._changes.clear()  # Redis may have gone back behind what is remembered: it is asked next time
             return "CHANGED"
         change = new_token()
         told: list[Any] = [
             token, batch.expected, batch.following, pack_outbox(batch.outbound), batch.last, batch.paused,
             keys.links(self._namespace), keys.conflicts(self._namespace), CONFLICTS_KEPT,
-            as_of, b"", b"", change, len(conflicts),
+            as_of, b"", b"", change, int(batch.begun), len(conflicts),
         ]  # fmt: skip
         for domain, claims in conflicts.items():
             told += (domain, claims)
@@ -177,7 +247,11 @@ class SourceStore:
             told += (link_digest(name), link)
         for digest in batch.forgotten:
             told += (digest, "")
-        places = [keys.source(topic, partition, self._namespace), keys.changed(self._namespace)]
+        places = [
+            keys.source(topic, partition, self._namespace),
+            keys.changed(self._namespace),
+            keys.restoring(self._namespace),
+        ]
         status, *before = await self._save(keys=places, args=told)
         if status == b"LATER":  # somebody else's: each link is compared
             told[10:12] = batch.looked_at()
@@ -205,18 +279,24 @@ class SourceStore:
             del self._changes[next(iter(self._changes))]
 
     async def settle(
-        self, topic: str, partition: int, token: str, links: Mapping[str, bytes | None]
+        self, topic: str, partition: int, token: str, links: Mapping[str, bytes | None], following: int = 0
     ) -> dict[str, bytes | None]:
-        """The saved batch has been produced, with `links` in it (by their keys in `identity.links`).
+        """The saved batch up to `following` has been produced, with `links` in it (by their keys in
+        `identity.links`).
 
         Gives those that have changed meanwhile, as they are now, to be produced and settled likewise: routers
         that changed the same link may have produced in another order than they saved, and the last message is the
         one that stays. When there is none, the batch goes; it may name people who ask to be forgotten.
+        Raises GoneBackError where Redis does not stand there any more: what it says of links is not the latest.
         """
-        told: list[Any] = [token, keys.links(self._namespace)]
+        told: list[Any] = [token, keys.links(self._namespace), following]
         for key, link in links.items():
             told += (as_digest(key), link or b"")
-        changed = iter(await self._settle(keys=[keys.source(topic, partition, self._namespace)], args=told))
+        places = [keys.source(topic, partition, self._namespace), keys.restoring(self._namespace)]
+        stands, *found = await self._settle(keys=places, args=told)
+        if not stands:
+            raise GoneBackError(f"{topic}/{partition} does not stand at {following} any more")
+        changed = iter(found)
         return {as_text(digest): link or None for digest, link in zip(changed, changed, strict=True)}
 
     async def holding(self, persons: Sequence[str]) -> dict[bytes, str]:
