@@ -26,6 +26,7 @@ def consumer(settings: Settings, group: str) -> Any:
     return AIOKafkaConsumer(
         **kafka_options(settings),
         group_id=settings.group(group),
+        group_instance_id=f"{settings.instance}.{group}" if settings.instance else None,
         enable_auto_commit=False,
         auto_offset_reset="none",
         partition_assignment_strategy=[RangePartitionAssignor],

@@ -131,6 +131,11 @@ class Settings(BaseSettings):
     barrier: Literal["none", "disk", "replica"] = Field(
         default="none", description="what a commit waits for before it is published: Redis' disk, or a replica"
     )
+    instance: str = Field(
+        default="",
+        max_length=200,
+        description="this worker's own name, the same after a restart: it has its partitions back without a rebalance",
+    )
     role: str = Field(default="all", description="router, fold, deliver or all")
     collector_host: str = Field(default="127.0.0.1", description="the address on which the collector listens")
     collector_port: int = Field(default=8088, ge=0, le=65_535, description="its port; 0: any that is free")
