@@ -36,8 +36,8 @@ one that ranks first. A domain stays with who claimed it first; the others are c
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from binascii import b2a_base64
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
@@ -52,8 +52,10 @@ from streams.domains import NoCompany, mail_domain, site_domain, tidy_email
 from streams.settings import Settings
 
 Links: TypeAlias = Mapping[str, str]
+Usual: TypeAlias = "Callable[[Observation, _Known, Links], Resolved | None]"
 VISITOR = "visitor:"
-MAX_CACHED = 16_384
+MAX_CACHED = 32_768  # people whose claims were met last: some 35 MB
+_URLSAFE = bytes.maketrans(b"+/", b"-_")
 STEPS = 4  # links that are followed one after the other
 
 
@@ -138,9 +140,9 @@ def key_of(account: str) -> str:
 def further_keys(links: Links) -> list[str]:
     """What to load next: what became of the accounts that links lead to, and a contact's address, which moves with
     it. Again, until there is none; keys that were asked for and are not there come again too."""
-    keys = {key_of(account_of(link)) for link in links.values()}
+    keys = {link.rpartition("|")[0].removeprefix(VISITOR) for link in links.values()}
     keys |= {f"email:{person_of(link)}" for key, link in links.items() if key.startswith("contact:")}
-    return sorted(keys - links.keys() - {"", "email:"})
+    return list(keys - links.keys() - {"", "email:"})
 
 
 def follow(account: str, links: Links) -> str:
@@ -167,14 +169,8 @@ class _Known(msgspec.Struct, frozen=True, gc=False):
     site: str | None  # the company domain of the website
     refused: NoCompany | None  # why a domain stands for no company
     stranger: str | None  # who the person is as long as no e-mail is known
-    on_web: bool  # it claims a user or a device, and of a company at most a group
-
-    def keys(self) -> list[str]:
-        found = (
-            self.crm, self.contact, self.opportunity, self.group, self.user,
-            self.anonymous, self.email, self.mail, self.site,
-        )  # fmt: skip
-        return [key for key in found if key]
+    usual: Usual | None  # how it is told that the links say what is expected
+    keys: tuple[str, ...]  # all of the link keys
 
     def parked(self) -> str | None:
         """The key under which somebody of no account is kept."""
@@ -191,18 +187,19 @@ class Resolver:
     def __init__(self, secret: bytes, lead: Sequence[str] = (), by_domain: bool = True) -> None:
         if not secret:
             raise ValueError("the identity secret is empty")
-        self._secret = secret if len(secret) <= blake2b.MAX_KEY_SIZE else blake2b(secret).digest()
+        key = secret if len(secret) <= blake2b.MAX_KEY_SIZE else blake2b(secret).digest()
+        self._keyed = blake2b(key=key, digest_size=9)
         self._by_domain = by_domain
         self._lead = {system: rank for rank, system in enumerate(lead)}
         # One visitor sends many messages, and each is asked for twice: its keys, then its account.
         self._known = lru_cache(maxsize=MAX_CACHED)(self._look_at)
 
-    def link_keys(self, observation: Observation) -> list[str]:
+    def link_keys(self, observation: Observation) -> tuple[str, ...]:
         """The links that `resolve` will look at, `further_keys` aside."""
-        keys = self._known(observation.claims).keys()
+        keys = self._known(observation.claims).keys
         if observation.claims.also or observation.merged:
             prefix = "contact:" if observation.claims.contact and observation.merged else ""
-            keys += [*observation.claims.also, *(prefix + each for each in observation.merged)]
+            return (*keys, *observation.claims.also, *(prefix + each for each in observation.merged))
         return keys
 
     def resolve(self, observation: Observation, links: Links) -> Resolved | Unattributed:
@@ -211,7 +208,7 @@ class Resolver:
         known = self._known(claims)
         if observation.kind == "merge":
             return self._one_contact(observation, links) if claims.contact else _merged(observation, known, links)
-        if observation.kind == "activity" and (found := _as_expected(known, links)):
+        if known.usual is not None and (found := known.usual(observation, known, links)):
             return found
         return self._resolve(observation, known, links)
 
@@ -259,34 +256,34 @@ class Resolver:
         return _hash_of(self._hash("contact", id)) if kind == "contact" else id if kind != "opp" else None
 
     def _look_at(self, claims: Claims) -> _Known:
-        email = tidy_email(claims.email)
-        mail = mail_domain(email) if email else None
-        site = site_domain(claims.domain) if claims.domain else None
-        user = self._hash("user", claims.user)
-        anonymous = self._hash("anon", claims.anonymous)
+        if (usual := _usual(claims)) is _usual_account:
+            return _NOTHING_ASKED
+        tidy = tidy_email(claims.email) if claims.email else None
+        mailing = mail_domain(tidy) if tidy else None
+        sited = site_domain(claims.domain) if claims.domain else None
+        crm = claims.crm
+        contact = f"contact:{claims.contact}" if claims.contact else None
+        opportunity = f"opp:{claims.opportunity}" if claims.opportunity else None
+        group = f"group:{claims.group}" if claims.group else None
+        user = self._hash("user", claims.user) if claims.user else None
+        anonymous = self._hash("anon", claims.anonymous) if claims.anonymous else None
+        email = self._hash("email", tidy) if tidy else None
+        mail, site = _domain_key(mailing), _domain_key(sited)
+        keys = (crm, contact, opportunity, group, user, anonymous, email, mail, site)
         return _Known(
-            crm=claims.crm,
-            contact=f"contact:{claims.contact}" if claims.contact else None,
-            opportunity=f"opp:{claims.opportunity}" if claims.opportunity else None,
-            group=f"group:{claims.group}" if claims.group else None,
-            user=user,
-            anonymous=anonymous,
-            email=self._hash("email", email),
-            mail=_domain_key(mail),
-            site=_domain_key(site),
-            refused=next((domain for domain in (mail, site) if isinstance(domain, NoCompany)), None),
+            *keys,
+            refused=next((domain for domain in (mailing, sited) if isinstance(domain, NoCompany)), None),
             stranger=_hash_of(self._hash("contact", claims.contact) or user or anonymous),
-            on_web=bool(user or anonymous)
-            and not any(
-                (claims.account, claims.crm, claims.contact, claims.opportunity, claims.domain, claims.person)
-            ),
+            usual=usual,
+            keys=tuple([key for key in keys if key]),
         )
 
     def _hash(self, kind: str, text: str | None) -> str | None:
         if not text:
             return None
-        digest = blake2b(f"{kind}:{text}".encode(errors="replace"), key=self._secret, digest_size=9).digest()
-        return f"{kind}:{urlsafe_b64encode(digest).decode()}"
+        hashed = self._keyed.copy()
+        hashed.update(f"{kind}:{text}".encode(errors="replace"))
+        return f"{kind}:{b2a_base64(hashed.digest(), newline=False).translate(_URLSAFE).decode()}"
 
     # -- the account ---------------------------------------------------------------------------------------
 
@@ -418,10 +415,74 @@ def _domain_key(domain: str | NoCompany | None) -> str | None:
     return f"domain:{domain}" if type(domain) is str else None
 
 
-def _as_expected(known: _Known, links: Links) -> Resolved | None:
-    """What most events are, told without drawing any lessons: of somebody whose links all say what the event would
-    teach, or of a device of which nothing is known. None: it has to be looked at."""
-    if not known.on_web:
+# -- what is expected
+#
+# Most messages teach nothing: their links all say what would be learnt. By what is claimed, that is told here
+# without drawing lessons, and it is what `_resolve` finds: the tests compare. None: it has to be looked at.
+
+
+def _usual(claims: Claims) -> Usual | None:
+    """Which of the usual ways to claim something it is."""
+    if claims.also or claims.opportunity or claims.domain:
+        return None
+    if claims.user or claims.anonymous:
+        return None if claims.account or claims.crm or claims.contact or claims.person else _usual_on_web
+    if claims.group or (claims.account and claims.crm):
+        return None
+    if claims.contact:
+        return None if claims.account or claims.person else _usual_contact
+    if claims.email:
+        return None
+    return _usual_account if claims.account else _usual_company if claims.crm else None
+
+
+def _usual_account(observation: Observation, known: _Known, links: Links) -> Resolved | None:
+    """Our own id, and nothing to be looked up."""
+    account = observation.claims.account or ""
+    return None if is_provisional(account) else Resolved(account, observation.claims.person)
+
+
+_NOTHING_ASKED = _Known(
+    None,
+    None,
+    None,
+    None,
+    None,
+    None,
+    None,
+    None,
+    None,
+    refused=None,
+    stranger=None,
+    usual=_usual_account,
+    keys=(),
+)
+
+
+def _usual_company(observation: Observation, known: _Known, links: Links) -> Resolved | None:
+    """A CRM's record that is an account by itself."""
+    crm = known.crm or ""
+    if is_provisional(crm) or links.get(crm):
+        return None
+    return Resolved(crm, observation.claims.person)
+
+
+def _usual_contact(observation: Observation, known: _Known, links: Links) -> Resolved | None:
+    """Somebody of a CRM's account who is known there by the address that is stated, if one is."""
+    contact, email, crm = known.contact or "", known.email, known.crm
+    if observation.kind != "contact" or observation.gone or not (link := links.get(contact)):
+        return None
+    account, _, person = link.rpartition("|")
+    if not _stays(account, links) or account.startswith(PROVISIONAL) or (crm and crm != account):
+        return None
+    if email and (email[6:] != person or links.get(email) != link):
+        return None
+    return Resolved(account, person or known.stranger)
+
+
+def _usual_on_web(observation: Observation, known: _Known, links: Links) -> Resolved | None:
+    """Activity of a user, perhaps on a device, or of a device of which nothing is known, perhaps at a group."""
+    if observation.kind != "activity":
         return None
     user, device, email, group = known.user, known.anonymous, known.email, known.group
     on_device = links.get(device) if device else None
@@ -675,7 +736,7 @@ def _renamed(visitor: str, found: _Finding, after: Links) -> tuple[str, str] | N
         strange, proven = found.known.stranger, found.proven
         return (strange, proven) if is_led and strange and proven and found.known.contact else None
     counted = _counted_as(key, found)
-    person = _person_behind(key, after) or (found.person if key in set(found.known.keys()) else None)
+    person = _person_behind(key, after) or (found.person if key in found.known.keys else None)
     return (counted, person) if counted and person and person != counted else None
 
 

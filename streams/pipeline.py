@@ -58,13 +58,13 @@ class Owned:
     token: str
     partition: Partition
     rules: InForce
-    partitions: int = 1  # of the log
+    partitions: int  # of the log
     next_wake: int = NEVER
     outgoing: int = 0  # messages committed to the outbox so far
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @classmethod
-    def from_store(cls, acquired: Acquired, partitions: int = 1) -> Owned:
+    def from_store(cls, acquired: Acquired, partitions: int) -> Owned:
         ruleset = compiled(acquired.files) if acquired.files else NO_RULES
         rules = acquired.partition.in_force(ruleset)
         return cls(acquired.token, acquired.partition, rules, partitions, acquired.next_wake)

@@ -183,10 +183,10 @@ async def settings(redis: Any, redis_url: str) -> Settings:
         activity("deal", now, props={"stage": "won", "amount": 30}),
     ]
     store = RedisStore(redis, 1)
-    owned = Owned.from_store(await store.acquire(0))
+    owned = Owned.from_store(await store.acquire(0), 1)
     for offset, record in enumerate(records):  # one commit each: tallies add up over commits
         await fold_batch([Message(offset, encode_record(record))], owned, store)
-        owned = Owned.from_store(await store.acquire(0))
+        owned = Owned.from_store(await store.acquire(0), 1)
     return Settings(redis=redis_url, partitions=1)
 
 
@@ -211,7 +211,7 @@ async def test_old_tallies_leave_redis(settings: Settings, redis: Any) -> None:
     seconds, _ = await redis.time()
     today = day_of(int(seconds) * 1000)
     assert await store.tallies(0, today)
-    owned = Owned.from_store(await store.acquire(0))
+    owned = Owned.from_store(await store.acquire(0), 1)
     later = Tick(received=(today + DAYS_KEPT) * DAY)
     await fold_batch([Message(owned.partition.offset, encode_record(later))], owned, store)
     assert await store.tallies(0, today) == {}

@@ -80,7 +80,7 @@ class _Erase(_Message, tag="erase"):
 
 _AnyMessage: TypeAlias = _Activity | _Facts | _Contact | _Delete | _Restore | _Merge | _Erase
 _decode_message = msgspec.json.Decoder(_AnyMessage).decode
-_NO_CLAIM = Claims()
+_IDS = ("account", "crm", "group", "contact", "opportunity", "user", "anonymous", "person")
 
 
 def decode(value: bytes | None, received: int) -> Decoded:
@@ -128,22 +128,18 @@ def _observation(kind: Kind, message: _Message, **said: Any) -> Observation:
 
 
 def _claims(message: _Message) -> Claims:
-    claims = Claims(
-        account=key(message.account, "account"),
-        crm=key(message.crm, "crm"),
-        also=tuple(found for each in message.also if (found := key(each, "also"))),
-        group=key(message.group, "group"),
-        contact=key(message.contact, "contact"),
-        opportunity=key(message.opportunity, "opportunity"),
-        user=key(message.user, "user"),
-        anonymous=key(message.anonymous, "anonymous"),
-        email=claim(message.email),
-        domain=claim(message.domain),
-        person=key(message.person, "person"),
-    )
-    if claims == _NO_CLAIM:
+    # Most messages claim one or two: what is not there is not looked at.
+    said: dict[str, Any] = {
+        name: found for name in _IDS if (value := getattr(message, name)) and (found := key(value, name))
+    }
+    for name, value in (("email", message.email), ("domain", message.domain)):
+        if value and (claimed := claim(value)):
+            said[name] = claimed
+    if message.also and (also := tuple(found for each in message.also if (found := key(each, "also")))):
+        said["also"] = also
+    if not said:
         raise Refusal(Reason.MISSING_KEY, "no account, crm, group, user, email, domain: whom is it about?")
-    return claims
+    return Claims(**said)
 
 
 def _name(text: str) -> str:

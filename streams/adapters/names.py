@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from rules import personal
@@ -30,11 +31,19 @@ def scrub(raw: Mapping[str, Any]) -> dict[str, Any]:
     """`raw` under our names and without what may not enter the log, at every depth."""
     clean: dict[str, Any] = {}
     for key, value in raw.items():
-        name = snake(key)
+        name, personal = _named(key)
         # A yes or no tells nothing: `opted_out_of_email: true` stays.
-        if name and (type(value) is bool or not is_personal(name)):
-            clean[name] = fit(value)
+        if name and (not personal or type(value) is bool):
+            change = _CHANGES.get(type(value))
+            clean[name] = value if change is None else change(value)
     return clean
+
+
+@lru_cache(maxsize=8192)
+def _named(key: str) -> tuple[str, bool]:
+    """Our name for it, and whether it is a private person's: events have few names, and come in millions."""
+    name = snake(key)
+    return name, is_personal(name)
 
 
 def fit(value: Any) -> Any:

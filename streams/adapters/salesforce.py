@@ -27,8 +27,8 @@ Other entities are understood and yield nothing; so does the echo of what we wro
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import msgspec
@@ -98,29 +98,35 @@ _Row: TypeAlias = tuple[str, tuple[str, ...]]  # a fact, and the paths that say 
 
 
 class _Map(msgspec.Struct, frozen=True, gc=False):
-    """Which paths say which facts, and the other way round: a message mostly speaks of few."""
+    """Which paths say which facts."""
 
     rows: tuple[_Row, ...]
-    facts: dict[str, frozenset[str]]  # field -> the facts that it, or a part of it, says
+    fields: frozenset[str]  # the paths, and the compounds of which they are parts
+    touched: Callable[[frozenset[str]], tuple[_Row, ...]]  # by the fields that changed: mostly the same few
 
     @classmethod
     def of(cls, built_in: Mapping[str, tuple[str, ...]], mapped: Mapping[str, tuple[str, ...]]) -> _Map:
         rows = tuple((fact, paths) for fact, paths in {**built_in, **mapped}.items() if paths)
-        fields = {path.partition(".")[0] for _, paths in rows for path in paths}
-        return cls(rows, {field: _said_by(field, rows) for field in fields})
+        paths = {path for _, paths in rows for path in paths}
+        fields = frozenset(paths | {path.partition(".")[0] for path in paths})
+        return cls(rows, fields, lru_cache(1024)(partial(_touched, rows)))
 
-    def rows_for(self, change: _Change) -> Iterable[_Row]:
-        """The rows that the message may speak of, in order."""
-        if change.kind != "UPDATE" or not change.changed:
+    def rows_for(self, change: _Change) -> tuple[_Row, ...]:
+        """The facts that the message speaks of, in order, each with those of its paths that are spoken of."""
+        if change.kind != "UPDATE":
             return self.rows
-        touched: set[str] = set()
-        for field in (*change.changed, *change.nulled):
-            touched.update(self.facts.get(field.partition(".")[0], ()))
-        return [row for row in self.rows if row[0] in touched] if touched else ()
+        if change.changed:
+            return self.touched(self.fields & (change.changed | change.nulled))
+        return _spoken(self.rows, change.speaks_of)
 
 
-def _said_by(field: str, rows: Iterable[_Row]) -> frozenset[str]:
-    return frozenset(fact for fact, paths in rows for path in paths if path.partition(".")[0] == field)
+def _touched(rows: tuple[_Row, ...], fields: frozenset[str]) -> tuple[_Row, ...]:
+    return _spoken(rows, lambda path: _names(fields, path))
+
+
+def _spoken(rows: tuple[_Row, ...], speaks_of: Callable[[str], bool]) -> tuple[_Row, ...]:
+    said = ((fact, tuple(path for path in paths if speaks_of(path))) for fact, paths in rows)
+    return tuple((fact, paths) for fact, paths in said if paths)
 
 
 class _Reading(msgspec.Struct, frozen=True, gc=False):
@@ -141,15 +147,14 @@ class _Reading(msgspec.Struct, frozen=True, gc=False):
         return cls(account, contact, lead, tuple(sources.ids.get("salesforce", {}).items()), sources)
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
+class _Change(msgspec.Struct, frozen=True, gc=False):
     """One record's change. `record` is its id; a path is a field, or `Compound.Part`."""
 
     kind: str
     record: str
     at: int
     id: str
-    body: Mapping[str, Any]
+    body: dict[str, Any]
     changed: frozenset[str]
     nulled: frozenset[str]
     diffs: frozenset[str]
@@ -172,7 +177,8 @@ class _Change:
 
     def said(self, path: str) -> Any:
         """The value, if the message speaks of the field."""
-        return self.value(path) if self.speaks_of(path) else None
+        value = self.value(path)
+        return value if value is not None and self.speaks_of(path) else None
 
     def seen(self, kind: Kind, claims: Claims, suffix: str = "", **said: Any) -> Observation:
         """`suffix` tells apart what one message says of one record."""
@@ -180,7 +186,7 @@ class _Change:
 
 
 def _names(fields: frozenset[str], path: str) -> bool:
-    return path in fields or path.partition(".")[0] in fields
+    return path in fields or ("." in path and path.partition(".")[0] in fields)
 
 
 def decoder(sources: Sources) -> Decode:
@@ -195,7 +201,7 @@ def decoder(sources: Sources) -> Decode:
             if header.entity_name not in _ENTITIES or client == OUR_CLIENT:
                 return []
             at = instant(header.commit_timestamp, "commitTimestamp")
-            if header.change_type.startswith("GAP_") or any("*" in record for record in header.record_ids):
+            if header.change_type.startswith("GAP_") or "*" in "".join(header.record_ids):
                 return list(_gap(header, at))
             _refuse_unreadable(header)
         except Refusal as refusal:
@@ -258,13 +264,14 @@ def _refuse_unreadable(header: _Header) -> None:
         raise Refusal(Reason.UNKNOWN_KIND, f"unknown changeType {header.change_type[:40]!r}")
     if not header.record_ids:
         raise Refusal(Reason.MISSING_KEY, "recordIds is empty")
-    for field in (*(header.changed_fields or ()), *(header.nulled_fields or ()), *(header.diff_fields or ())):
-        if "0x" in field and _BITMAP.fullmatch(field):
-            raise Refusal(Reason.UNDECODED_BITMAP, f"{field}: decode changedFields with the event's schema")
+    for fields in (header.changed_fields, header.nulled_fields, header.diff_fields):
+        for field in fields or ():
+            if "0x" in field and _BITMAP.fullmatch(field):
+                raise Refusal(Reason.UNDECODED_BITMAP, f"{field}: decode changedFields with the event's schema")
 
 
 def _record(
-    header: _Header, body: Mapping[str, Any], at: int, record: str, source: str, reading: _Reading
+    header: _Header, body: dict[str, Any], at: int, record: str, source: str, reading: _Reading
 ) -> Decoded:
     try:
         change = _Change(
@@ -321,9 +328,10 @@ _NOBODY = Claims()
 def _facts(change: _Change, mapped: _Map) -> FactChanges:
     changes = FactChanges()
     cleared = []
-    for name, paths in mapped.rows_for(change):
-        spoken = [path for path in paths if change.speaks_of(path)]
-        value = next((value for path in spoken if (value := change.value(path)) is not None), None)
+    for name, spoken in mapped.rows_for(change):
+        for path in spoken:
+            if (value := change.value(path)) is not None:
+                break
         if value is not None:
             if change.diffs or type(value) is dict:
                 value = _whole(change, name, spoken, value, changes)
@@ -331,13 +339,13 @@ def _facts(change: _Change, mapped: _Map) -> FactChanges:
                 _put_reference(changes, name, value)
             else:
                 put(changes, name, value)
-        elif spoken and change.kind != "CREATE":
+        elif change.kind != "CREATE":
             cleared.append(name)
     changes.clear = tuple(cleared)
     return changes
 
 
-def _whole(change: _Change, name: str, paths: list[str], value: Any, changes: FactChanges) -> Any:
+def _whole(change: _Change, name: str, paths: tuple[str, ...], value: Any, changes: FactChanges) -> Any:
     """The value, or "" for one of which only the difference was sent, with the reason noted."""
     if not any(path in change.diffs for path in paths) and not (type(value) is dict and "diff" in value):
         return value

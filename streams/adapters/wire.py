@@ -103,6 +103,7 @@ def _meaning(message: str) -> Reason:
 
 # What programs write where they have no id. Taken literally, one "undefined" would join everybody.
 _NO_ID = frozenset({"", "null", "undefined", "none", "nan", "nil", "[object object]"})
+_LONGEST_NO_ID = max(map(len, _NO_ID))
 
 
 def key(value: str | int | None, field: str) -> str | None:
@@ -110,9 +111,11 @@ def key(value: str | int | None, field: str) -> str | None:
     if value is None:
         return None
     text = value.strip() if type(value) is str else str(value)
+    if len(text) <= _LONGEST_NO_ID:
+        return None if text.lower() in _NO_ID else text
     if len(text) > MAX_KEY:
         raise Refusal(Reason.BAD_KEY, f"{field} has {len(text):,} characters, more than {MAX_KEY}")
-    return None if text.lower() in _NO_ID else text
+    return text
 
 
 def claim(value: object) -> str | None:

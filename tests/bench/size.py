@@ -103,7 +103,7 @@ async def measure(accounts: int = 1_000) -> dict[str, float]:
 async def _measure(url: str, accounts: int) -> dict[str, float]:
     redis, client = Redis.from_url(url), AsyncRedis.from_url(url)
     store = RedisStore(client, 1)
-    owned = Owned.from_store(await store.acquire(0))
+    owned = Owned.from_store(await store.acquire(0), 1)
     ruleset = load(workload.SHIPPED)
     start: list[Record] = [
         RulesetRecord(received=START, hash=ruleset.hash, files=ruleset.files),

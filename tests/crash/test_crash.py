@@ -144,7 +144,7 @@ async def work(store: Store, topic: Topic, messages: list[Message], size: int) -
     """What a worker does from taking over to having nothing left, crashing where the wire says."""
     guarded: Any = LostReply(store, topic.reached)
     publisher = Publisher(guarded, topic, Clock())  # type: ignore[arg-type]  # a list for Kafka
-    owned = Owned.from_store(await store.acquire(0))
+    owned = Owned.from_store(await store.acquire(0), 1)
     while await publisher._once(0):
         pass
     while owned.partition.offset < len(messages):

@@ -26,7 +26,7 @@ SWEEPS = [Tick(received=START + 31 * 86_400_000 + n) for n in range(2)]
 
 async def folded(store: MemoryStore, messages: list[Message], topic: Topic, size: int = 1) -> Owned:
     """Folds `messages` from where the store stands, and publishes."""
-    owned = Owned.from_store(await store.acquire(0))
+    owned = Owned.from_store(await store.acquire(0), 1)
     while owned.partition.offset < len(messages):
         at = owned.partition.offset
         owned = await fold_batch(messages[at : at + size], owned, store)
