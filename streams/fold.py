@@ -112,10 +112,12 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         async with self._turn:
-            for each in revoked:
-                self._let_go(each.partition)
-                self._fenced.pop(each.partition, None)
-                self._gaps.pop(each.partition, None)
+            gone = [each.partition for each in revoked]
+            for number in gone:
+                self._let_go(number)
+                self._fenced.pop(number, None)
+                self._gaps.pop(number, None)
+            await self._publisher.ended(gone, self._settings.session_timeout_ms / 2000)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         async with self._turn:
@@ -358,15 +360,15 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
                 await self._take_over(*sorted(back))
 
     async def _lost(self) -> set[int]:
-        """Partitions that Redis has no more, or not as far as we wrote them."""
-        held = dict(self._held)
+        """Partitions that Redis has no more, or not as far as we wrote them; and those from which we were fenced,
+        where nobody has them now."""
+        held, asked = dict(self._held), [*{*self._held, *self._fenced}]
         lost = set()
-        for (number, each), (token, offset) in zip(
-            held.items(), await self._store.owners(list(held)) if held else [], strict=True
-        ):
-            if not token or (token == each.owned.token and offset < each.owned.partition.offset):
+        for number, (token, offset) in zip(asked, await self._store.owners(asked) if asked else [], strict=True):
+            each = held.get(number)
+            if not token or (each and token == each.owned.token and offset < each.owned.partition.offset):
                 lost.add(number)
-            elif token != each.owned.token:
+            elif each and token != each.owned.token:
                 await self._refused(number, StoppedError(Refused("fenced")))
         return lost
 

@@ -7,6 +7,8 @@ taking batches while the output broker is away and the outbox grows.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -23,12 +25,16 @@ ENTRIES = 64
 
 
 class Publisher(Service):
+    """Publishes each partition for itself: one that has much to tell keeps no other waiting."""
+
     def __init__(self, store: Store, producer: Producer, clock: RedisClock, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._store, self._producer, self._clock = store, producer, clock
-        self._dirty: dict[int, int] = {}  # partition -> messages waiting, as far as we know
-        self._ours: set[int] = set()
+        self._waiting: dict[int, int] = {}  # messages committed and not published, of our partitions
+        self._asked: set[int] = set()  # partitions in which there is something to look for
+        self._draining: dict[int, asyncio.Task[None]] = {}
         self._told: dict[int, tuple[int, int]] = {}  # partition -> the last entry that we published
+        self._failed: BaseException | None = None
         self._wanted = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -36,16 +42,21 @@ class Publisher(Service):
 
     def committed(self, partition: int, messages: int) -> None:
         """The fold committed `messages` to the outbox of `partition` (0: look for what is left from before)."""
-        self._ours.add(partition)
-        self._dirty[partition] = self._dirty.get(partition, 0) + messages
-        if sum(self._dirty.values()) > WAITING_AT_MOST:
-            self._room.clear()
+        self._asked.add(partition)
+        self._count(partition, messages)
         self._wanted.set()
 
     def lost(self, partition: int) -> None:
         """Somebody else publishes it from now on."""
-        self._ours.discard(partition)
-        self._dirty.pop(partition, None)
+        self._waiting.pop(partition, None)
+        self._make_room()
+
+    async def ended(self, partitions: Iterable[int], within_s: float) -> None:
+        """Returns when nothing more of these is on its way to the broker, where it would come behind what the next
+        owner publishes."""
+        busy = [self._draining[each] for each in partitions if each in self._draining]
+        if busy:
+            await asyncio.wait(busy, timeout=within_s)
 
     async def room(self) -> None:
         """Returns when little enough is waiting."""
@@ -55,19 +66,30 @@ class Publisher(Service):
     async def _publish(self) -> None:
         while not self.should_stop:
             await self._wanted.wait()
-            await self.publish_waiting()
+            self._wanted.clear()
+            if self._failed is not None:
+                raise self._failed
+            for partition in self._asked - self._draining.keys():
+                self._asked.discard(partition)
+                task = self._draining[partition] = asyncio.create_task(self._drain(partition))
+                task.add_done_callback(partial(self._drained, partition))
+
+    def _drained(self, partition: int, task: asyncio.Task[None]) -> None:
+        del self._draining[partition]
+        if not task.cancelled():
+            self._failed = self._failed or task.exception()
+        if self._failed or self._asked:
+            self._wanted.set()
 
     async def publish_waiting(self) -> None:
         """Publishes what waits in the partitions where something was committed."""
         self._wanted.clear()
-        dirty, self._dirty = self._dirty, {}
-        await asyncio.gather(*(self._drain(partition) for partition in dirty))
-        if sum(self._dirty.values()) <= WAITING_AT_MOST:
-            self._room.set()
+        asked, self._asked = self._asked, set()
+        await asyncio.gather(*(self._drain(partition) for partition in asked))
 
     async def _drain(self, partition: int) -> None:
         def stopped() -> bool:
-            return bool(self.should_stop) or partition not in self._ours
+            return bool(self.should_stop) or partition not in self._waiting
 
         while not stopped():
             if not await wait_out("publishing", lambda: self._once(partition), stopped):
@@ -88,11 +110,25 @@ class Publisher(Service):
             self._told[partition] = max(told, order(entries[-1].id))
             await self._store.trim(partition, entries[-1].id)
             self.published += len(messages)
+            if partition in self._waiting:
+                self._count(partition, -len(messages))
         return len(entries)
+
+    def _count(self, partition: int, messages: int) -> None:
+        self._waiting[partition] = max(0, self._waiting.get(partition, 0) + messages)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        if sum(self._waiting.values()) > WAITING_AT_MOST:
+            self._room.clear()
+        else:
+            self._room.set()
 
     async def on_stop(self) -> None:
         self._wanted.set()
         self._room.set()
+        for task in list(self._draining.values()):
+            task.cancel()
 
 
 def order(id: str) -> tuple[int, int]:
