@@ -9,15 +9,17 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from streams.connecting import kafka_options
+from streams.outage import wait_out
 from streams.settings import Settings
 
 log = structlog.get_logger()
 SHOW_LAG_EVERY_S = 5.0
 LOOK_AGAIN_S = 1.0
 FETCH_BYTES = 4 * 1024 * 1024
+ANSWER_WITHIN_S = 5.0
 METADATA_MS = 10_000  # a topic that was deleted and made anew is seen as soon
 
 
@@ -36,6 +38,43 @@ def consumer(settings: Settings, group: str) -> Any:
         max_partition_fetch_bytes=FETCH_BYTES,
         metadata_max_age_ms=METADATA_MS,
     )
+
+
+async def started(settings: Settings, group: str, stopped: Callable[[], bool]) -> Any:
+    """A consumer that has reached the broker; None if `stopped()` says so first."""
+
+    async def start() -> Any:
+        made = consumer(settings, group)
+        try:
+            await made.start()
+        except BaseException:
+            await made.stop()
+            raise
+        return made
+
+    return await wait_out("Kafka", start, stopped)
+
+
+async def first_offset(consumer: Any, settings: Settings, place: TopicPartition) -> int:
+    """The offset of the first message that the broker has, or of the next one."""
+    return await _ask(consumer, settings, "beginning_offsets", place)
+
+
+async def end_offset(consumer: Any, settings: Settings, place: TopicPartition) -> int:
+    """The offset of the next message. The embedded broker may say less."""
+    return await _ask(consumer, settings, "end_offsets", place)
+
+
+async def _ask(consumer: Any, settings: Settings, question: str, place: TopicPartition) -> int:
+    """Raises KafkaError or TimeoutError when the broker is away."""
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            found = await getattr(consumer, question)([place])
+    except (TimeoutError, KafkaTimeoutError):
+        # After an outage a client may wait for minutes on connections that are gone: a new one has an answer.
+        async with asyncio.timeout(ANSWER_WITHIN_S), AIOKafkaConsumer(**kafka_options(settings)) as fresh:
+            found = await getattr(fresh, question)([place])
+    return int(found[place])
 
 
 async def fetch(

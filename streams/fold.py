@@ -25,7 +25,15 @@ from rules.errors import RulesetError
 from rules.fold import Partition, Place, Refolding
 from rules.records import Epoch, Tick, encode_record
 from streams.clock import RedisClock
-from streams.consuming import LOOK_AGAIN_S, SHOW_LAG_EVERY_S, consumer, fetch, show_lag
+from streams.consuming import (
+    LOOK_AGAIN_S,
+    SHOW_LAG_EVERY_S,
+    end_offset,
+    fetch,
+    first_offset,
+    show_lag,
+    started,
+)
 from streams.outage import AWAY, is_waiting, wait_out
 from streams.pipeline import GapError, OtherLogError, Owned, StoppedError, fold_batch
 from streams.producer import Producer
@@ -99,14 +107,15 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._consumer: Any = None
 
     async def on_start(self) -> None:
-        self._consumer = consumer(self._settings, "fold")
-        await self._consumer.start()  # before subscribing: nobody waits here for the group to settle
-        self._consumer.subscribe([self._topic], listener=self)
+        self._consumer = await started(self._settings, "fold", lambda: self.should_stop)
+        if self._consumer is not None:  # subscribed behind it: nobody waits here for the group to settle
+            self._consumer.subscribe([self._topic], listener=self)
 
     async def on_stop(self) -> None:
         self._changed.set()
         async with self._turn:
-            await self._consumer.stop()
+            if self._consumer is not None:
+                await self._consumer.stop()
 
     # -- whose partitions -----------------------------------------------------------------------------------
 
@@ -194,7 +203,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     async def _read_on(self, number: int, partition: Partition) -> None:
         tp = TopicPartition(self._topic, number)
-        first = (await self._consumer.beginning_offsets([tp]))[tp]
+        first = await first_offset(self._consumer, self._settings, tp)
         if first > partition.offset:
             self._stop_at_gap(number, partition.offset, first)
         else:
@@ -212,7 +221,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         partition's leader has changed.
         """
         tp = TopicPartition(self._topic, number)
-        end = (await self._consumer.end_offsets([tp]))[tp]
+        end = await end_offset(self._consumer, self._settings, tp)
         if end < at:
             self._stop_partition(
                 number,
@@ -220,7 +229,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
                 "cut off by a broker that had not all of it. Restore the topic, or fold what there is into an "
                 "empty Redis namespace (ISOTHERM_NAMESPACE)",
             )
-        return bool(end < at)
+        return end < at
 
     async def _pass_over(self, number: int) -> bool:
         """Goes on behind what the log has no more, if somebody has said so; then all tell where they stand."""
@@ -260,7 +269,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     @Service.task
     async def _run(self) -> None:
-        while not self.should_stop:
+        while not self.should_stop and self._consumer is not None:
             await self._publisher.room()
             await self.fold_more()
 

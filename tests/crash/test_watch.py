@@ -1,4 +1,4 @@
-"""A fold that stands still while its log goes on, and nobody knows why: its worker ends. Known reasons count not."""
+"""A fold that stands still while its log goes on, and nobody knows why, ends its worker."""
 
 from __future__ import annotations
 
