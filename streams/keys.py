@@ -12,9 +12,11 @@ one script on one node. Tags are chosen so that the slots of partitions are even
 | ns:{tag}:tally:DAY | hash | DIM/SEG/WHAT → how many, that UTC day (see rules.tally) | fold |
 | ns:{tag}:outbox | stream | committed, not yet published; id: log offset | fold adds, publisher trims |
 | ns:{tag}:ruleset | string | the ruleset in force, JSON of its files | fold |
-| ns:{ids}:src:TOPIC/P | hash | token, next, batch, last, incarnation, paused: where the router is | router |
+| ns:rebuild:{tag}:… | | the same once more, while `isotherm rebuild` folds the log into it | rebuild |
+| ns:{ids}:src:TOPIC/P | hash | token, next, batch, last, incarnation, paused, doubt: where we read | router |
 | ns:{ids}:links:N | hash | identity links, packed: eight bytes of a digest → account and person | router |
 | ns:{ids}:changed | string | by what save links were changed last | router |
+| ns:{ids}:restoring | hash | token, done: who restores links that Redis has lost, how far | router |
 | ns:{ids}:conflicts | hash | domain → who has it, and who claims it too | router |
 | ns:partitions | string | how many partitions this state was made for | worker |
 | ns:alerted:ID | string, expires | a change that was alerted | alert agent |
@@ -23,6 +25,7 @@ one script on one node. Tags are chosen so that the slots of partitions are even
 from __future__ import annotations
 
 import binascii
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -75,6 +78,22 @@ class PartitionKeys:
     def members(self, dimension: str, segment: str) -> str:
         return f"{self.prefix}:in:{dimension}/{segment}"
 
+    @property
+    def all(self) -> str:
+        """A pattern that SCAN matches with every key of the partition."""
+        return re.sub(r"([*?\[\]\\])", r"\\\1", self.prefix) + ":*"
+
+    def place(self, key: str) -> tuple[str, str] | None:
+        """(dimension, segment) of a key that is a set of members."""
+        _, found, place = key.partition(f"{self.prefix}:in:")
+        dimension, _, segment = place.partition("/")
+        return (dimension, segment) if found else None
+
+
+def rebuilt(namespace: str = NAMESPACE) -> str:
+    """Where the log is folded once more, beside the live namespace: whoever may use that one, may use this one."""
+    return f"{namespace}:rebuild"
+
 
 def source(topic: str, partition: int, namespace: str = NAMESPACE) -> str:
     return f"{namespace}:{{ids}}:src:{topic}/{partition}"
@@ -91,6 +110,10 @@ def links(namespace: str = NAMESPACE) -> str:
 
 def changed(namespace: str = NAMESPACE) -> str:
     return f"{namespace}:{{ids}}:changed"
+
+
+def restoring(namespace: str = NAMESPACE) -> str:
+    return f"{namespace}:{{ids}}:restoring"
 
 
 def conflicts(namespace: str = NAMESPACE) -> str:

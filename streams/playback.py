@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -17,12 +17,15 @@ from streams.topics import TopicsError
 SILENCE_S = 30.0  # of the broker, while there is more to read
 
 
-async def up_to_its_end(settings: Settings, role: str) -> AsyncGenerator[Any, None]:
-    """All messages that the topic has now, in order per partition.
+async def up_to_its_end(
+    settings: Settings, role: str, since: Mapping[int, int] | None = None, only: int | None = None
+) -> AsyncGenerator[Any, None]:
+    """All messages that the topic has now, in order per partition; of the partitions in `since` those from that
+    offset on; `only` of one partition.
 
     Raises TopicsError when there is no such topic, KafkaError when the broker is away.
     """
-    places = await places_of(settings, role)
+    places = [each for each in await places_of(settings, role) if only in (None, each.partition)]
     consumer = AIOKafkaConsumer(
         **kafka_options(settings),
         enable_auto_commit=False,
@@ -32,6 +35,11 @@ async def up_to_its_end(settings: Settings, role: str) -> AsyncGenerator[Any, No
     await consumer.start()
     try:
         consumer.assign(places)
+        since = since or {}
+        if starts := [(place, since[place.partition]) for place in places if place.partition in since]:
+            firsts = await consumer.beginning_offsets([place for place, _ in starts])
+            for place, start in starts:
+                consumer.seek(place, max(start, firsts[place]))
         ends: dict[TopicPartition, int] = {}
         heard = time.monotonic()
         while not await _at_end(consumer, places, ends):
@@ -48,6 +56,18 @@ async def up_to_its_end(settings: Settings, role: str) -> AsyncGenerator[Any, No
                         yield message
             if time.monotonic() - heard > SILENCE_S:
                 raise KafkaTimeoutError(f"{settings.topics(role)} could not be read to its end")
+    finally:
+        await consumer.stop()
+
+
+async def ends_of(settings: Settings, role: str) -> dict[int, int]:
+    """Where each partition ends now, or a little before: the embedded broker says less for a moment."""
+    places = await places_of(settings, role)
+    consumer = AIOKafkaConsumer(**kafka_options(settings), enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign(places)
+        return {place.partition: end for place, end in (await consumer.end_offsets(places)).items()}
     finally:
         await consumer.stop()
 

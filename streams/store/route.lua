@@ -6,11 +6,13 @@
 --       7 what the packed hashes of links are called  8 the hash of conflicts  9 conflicts kept
 --       10 as of which change links were read ('*': none were)
 --       11 their digests ('': not told)  12 a sum over what they were
---       13 what this change is called  14 whether something of the partition was saved before (1)  15 n conflicts
+--       13 what this change is called, behind its number  14 whether something of the partition was saved before (1)  15 n conflicts
+--       16 the highest number of a change that was seen
 --       then: domain, claims ...  |  digest, the new link ('' none) ...
 -- Gives FENCED, MOVED, LATER when there was another change and it was not told what to look at, CHANGED when a link
--- is not what was read, or OK and the change before this one. Everything is checked before the first write. Where
--- there is no token at all nobody took the partition over: Redis was emptied.
+-- is not what was read, or OK, the change before this one and this one. Everything is checked before the first
+-- write. Where there is no token at all nobody took the partition over: Redis was emptied. Where the last change is
+-- before one that was seen, Redis has gone back.
 local held = redis.call('HMGET', KEYS[1], 'token', 'next', 'doubt')
 if held[1] and held[1] ~= ARGV[1] then return {'FENCED'} end
 if not held[1] or (held[2] or (ARGV[14] == '0' and ARGV[2])) ~= ARGV[2] then return {'MOVED'} end
@@ -22,6 +24,8 @@ local function place(digests, at)
 end
 
 local before = redis.call('GET', KEYS[2]) or ''
+local number = tonumber(string.match(before, '^%d+') or '0')
+if number < tonumber(ARGV[16]) then return {'MOVED'} end
 if ARGV[10] ~= '*' and before ~= ARGV[10] then
   if ARGV[11] == '' then return {'LATER'} end
   local read, n = {}, 0
@@ -32,16 +36,19 @@ if ARGV[10] ~= '*' and before ~= ARGV[10] then
   if redis.sha1hex(table.concat(read, '\0')) ~= ARGV[12] then return {'CHANGED'} end
 end
 
-local links = 16 + 2 * tonumber(ARGV[15])
-if links <= #ARGV then redis.call('SET', KEYS[2], ARGV[13]) end
+local links, change = 17 + 2 * tonumber(ARGV[15]), before
+if links <= #ARGV then
+  change = string.format('%d-%s', number + 1, ARGV[13])
+  redis.call('SET', KEYS[2], change)
+end
 for i = links, #ARGV, 2 do
   local key, field = place(ARGV[i], 1)
   if ARGV[i + 1] == '' then redis.call('HDEL', key, field) else redis.call('HSET', key, field, ARGV[i + 1]) end
 end
-for i = 16, links - 1, 2 do
+for i = 17, links - 1, 2 do
   if redis.call('HLEN', ARGV[8]) < tonumber(ARGV[9]) then redis.call('HSET', ARGV[8], ARGV[i], ARGV[i + 1]) end
 end
 redis.call('HSET', KEYS[1], 'next', ARGV[3], 'batch', ARGV[4], 'last', ARGV[5])
 if held[3] and tonumber(ARGV[3]) >= tonumber(held[3]) then redis.call('HDEL', KEYS[1], 'doubt') end
 if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'paused', ARGV[6]) end
-return {'OK', before}
+return {'OK', before, change}

@@ -6,8 +6,10 @@ time do so as if one after the other. The outcome is saved before it is produced
 whoever takes the partition over in between produces the saved batch again, byte for byte, and goes on behind it;
 the fold drops what it has seen.
 
-Where Redis has gone back (see going_back), links are restored from their topic: all go, and come again. As long as
-that lasts nothing is saved or settled, by anyone; who does it and stops is followed by another.
+Changes of links are numbered, so that whoever has seen a later one than Redis has knows that Redis has gone back
+(see going_back), though it still stands where it should for the partition at hand. Then links are restored from
+their topic: all go, and come again. As long as that lasts nothing is saved or settled, by anyone; who does it and
+stops is followed by another.
 
 A link stands under ten bytes that its key is hashed to: two tell which of the packed hashes, eight the field in
 it. All is in one slot of a cluster, for one script writes it.
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha1
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -65,13 +67,16 @@ def as_digest(text: str) -> bytes:
     return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
+def number_of(change: bytes) -> int:
+    return int(change.partition(b"-")[0] or 0)
+
+
 @dataclass(frozen=True, slots=True)
 class SourceHeld:
     """A source partition as its new owner finds it. `next` None: never read before.
 
-    `last` is what the message before `next` looked like, `incarnation` how often the topic was made anew. `doubt` is
-    behind the messages that are to be compared with the log, links being restored. `restoring` says who restores
-    them now, and how far that is.
+    `last` is what the message before `next` looked like, `incarnation` how often the topic was made anew. `doubt`:
+    Redis has gone back, links have been restored, and messages before that are to be compared with the log.
     """
 
     token: str
@@ -81,7 +86,15 @@ class SourceHeld:
     incarnation: int = 0
     paused: str = ""
     doubt: int = 0
-    restoring: tuple[str, int] | None = None
+
+
+class Standing(NamedTuple):
+    """Where Redis has a source partition. `token` "": nobody took it over, Redis was emptied."""
+
+    token: str
+    next: int | None
+    incarnation: int
+    doubt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +132,7 @@ class SourceStore:
         self._again = self._redis.register_script(_AGAIN)
         # By the change before: what this process changed next. Its partitions need not ask Redis about each other.
         self._changes: dict[bytes, tuple[bytes, frozenset[bytes]]] = {}
+        self._seen = 0  # the highest number of a change
         self._relink = self._redis.register_script(_RELINK)
         self._restore = self._redis.register_script(_RESTORE)
 
@@ -136,8 +150,7 @@ class SourceStore:
             if token:
                 pipe.hset(key, "token", token)
             pipe.hmget(key, "next", "batch", "last", "incarnation", "paused", "doubt")
-            pipe.hmget(keys.restoring(self._namespace), "token", "done")
-            *_, (following, batch, last, incarnation, paused, doubt), (restoring, done) = await pipe.execute()
+            *_, (following, batch, last, incarnation, paused, doubt) = await pipe.execute()
         return SourceHeld(
             token,
             None if following is None else int(following),
@@ -146,18 +159,35 @@ class SourceStore:
             int(incarnation or 0),
             paused.decode() if paused else "",
             int(doubt or 0),
-            (restoring.decode(), int(done)) if restoring else None,
         )
 
-    async def owners(self, places: Sequence[tuple[str, int]]) -> list[tuple[str, int | None]]:
-        """The token under which each source partition is held ("": none, Redis was emptied), and its next offset."""
+    async def standings(self, places: Sequence[tuple[str, int]]) -> list[Standing]:
         async with self._redis.pipeline(transaction=False) as pipe:
             for topic, partition in places:
-                pipe.hmget(keys.source(topic, partition, self._namespace), "token", "next")
+                key = keys.source(topic, partition, self._namespace)
+                pipe.hmget(key, "token", "next", "incarnation", "doubt")
             found = await pipe.execute()
-        return [((token or b"").decode(), None if next is None else int(next)) for token, next in found]
+        return [
+            Standing(
+                (token or b"").decode(), None if next is None else int(next), int(again or 0), int(doubt or 0)
+            )
+            for token, next, again, doubt in found
+        ]
+
+    async def changes(self) -> int:
+        """The number of the last change of a link."""
+        return number_of(await self._redis.get(keys.changed(self._namespace)) or b"")
+
+    def expect(self, changes: int) -> None:
+        """Redis has been found to hold what it should as of that change; it may have gone back since."""
+        self._seen = changes
 
     # -- links that Redis has lost -----------------------------------------------------------------------------
+
+    async def restoring(self) -> tuple[str, int] | None:
+        """Who restores links now, and how far that is."""
+        token, done = await self._redis.hmget(keys.restoring(self._namespace), "token", "done")
+        return (token.decode(), int(done)) if token else None
 
     async def begin_restoring(self, instead_of: str = "") -> str:
         """Holds everybody up, and gives the token to restore links with. Raises GoneBackError where another than
@@ -183,7 +213,7 @@ class SourceStore:
         told: list[str | int] = []
         for (topic, partition), (doubt, incarnation) in doubts.items():
             told += (keys.source(topic, partition, self._namespace), doubt, incarnation)
-        await self._restoring("end", token, new_token(), *told)
+        await self._restoring("end", token, f"{max(self._seen, await self.changes()) + 1}-{new_token()}", *told)
 
     async def _restoring(self, what: str, token: str, *told: Any) -> None:
         ours = [keys.restoring(self._namespace), keys.changed(self._namespace)]
@@ -201,13 +231,16 @@ class SourceStore:
         return found
 
     async def read(self, wanted: Iterable[str]) -> tuple[dict[str, str], bytes]:
-        """The links that are there, and as of which change."""
+        """The links that are there, and as of which change. Raises GoneBackError if a later one has been seen."""
         names = list(wanted)
         if not names:
             return {}, b""
         digests = b"".join(map(link_digest, names))
         change = keys.changed(self._namespace)
         as_of, *found = await self._links(keys=[change], args=[keys.links(self._namespace), digests])
+        if number_of(as_of) < self._seen:
+            raise GoneBackError(f"links are as of change {number_of(as_of)}, and {self._seen} was seen")
+        self._seen = number_of(as_of)
         return {name: link.decode() for name, link in zip(names, found, strict=True) if link is not None}, as_of
 
     async def relink(self, name: str, read: str, link: str) -> bool:
@@ -229,17 +262,17 @@ class SourceStore:
 
     async def save(self, topic: str, partition: int, token: str, batch: Batch) -> str:
         """`OK`, or why nothing was written: `FENCED` (somebody else owns it), `MOVED` (it stands elsewhere, nobody
-        owns it, or links are being restored), `CHANGED` (what was read of the links is not true any more)."""
+        owns it, links are being restored, or Redis has gone back), `CHANGED` (what was read of the links is not
+        true any more)."""
         conflicts = batch.conflicts or {}
         changes = frozenset([*map(link_digest, batch.learned), *batch.forgotten])
         if (as_of := self._later(batch)) is None:
             self._changes.clear()  # Redis may have gone back behind what is remembered: it is asked next time
             return "CHANGED"
-        change = new_token()
         told: list[Any] = [
             token, batch.expected, batch.following, pack_outbox(batch.outbound), batch.last, batch.paused,
             keys.links(self._namespace), keys.conflicts(self._namespace), CONFLICTS_KEPT,
-            as_of, b"", b"", change, int(batch.begun), len(conflicts),
+            as_of, b"", b"", new_token(), int(batch.begun), len(conflicts), self._seen,
         ]  # fmt: skip
         for domain, claims in conflicts.items():
             told += (domain, claims)
@@ -252,12 +285,12 @@ class SourceStore:
             keys.changed(self._namespace),
             keys.restoring(self._namespace),
         ]
-        status, *before = await self._save(keys=places, args=told)
+        status, *change = await self._save(keys=places, args=told)
         if status == b"LATER":  # somebody else's: each link is compared
             told[10:12] = batch.looked_at()
-            status, *before = await self._save(keys=places, args=told)
-        if changes and before:
-            self._remember(before[0], change.encode(), changes)
+            status, *change = await self._save(keys=places, args=told)
+        if changes and change:
+            self._remember(change[0], change[1], changes)
         return str(status.decode())
 
     def _later(self, batch: Batch) -> bytes | None:
@@ -275,6 +308,7 @@ class SourceStore:
 
     def _remember(self, before: bytes, after: bytes, changes: frozenset[bytes]) -> None:
         self._changes[before] = after, changes
+        self._seen = max(self._seen, number_of(after))
         if len(self._changes) > REMEMBERED:
             del self._changes[next(iter(self._changes))]
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -18,7 +20,8 @@ from aiokafka import TopicPartition
 from pydantic import SecretStr
 
 from rules.measures import INSTANT, PAIR, TAGGED
-from rules.records import Erase, Record, RulesetRecord, decode_record, encode_record
+from rules.records import Activity, Erase, Record, RulesetRecord, decode_record, encode_record
+from streams.going_back import Intent, intent_of
 from streams.pipeline import Owned, fold_batch
 from streams.producer import partition_of
 from streams.router import Router
@@ -26,11 +29,11 @@ from streams.settings import Settings
 from streams.store.base import Outbound
 from streams.store.memory import MemoryStore
 from streams.store.sources import SourceStore
-from streams.topics import ACCOUNT_LOG, CRM_UPDATES, WEB_ACTIVITY
+from streams.topics import ACCOUNT_LOG, CRM_UPDATES, LINKS, WEB_ACTIVITY
 
 NOW = 20_000 * 86_400_000
 PARTITIONS = 2  # of the log
-STEPS = ("fetch", "route", "save", "produce", "settle")
+STEPS = ("fetch", "route", "save", "intend", "told", "produce", "settle")
 RULES = {
     "rules.yaml": """
 facts: {employees: {type: number}}
@@ -57,15 +60,17 @@ class Message:
     offset: int
     value: bytes | None
     timestamp: int = NOW
-    key: str = ""
+    key: Any = ""
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Listed:
-    """Topics by name and partition."""
+    """Topics by name and partition, and what was committed of them; `forgetful` keeps offsets only."""
 
-    def __init__(self) -> None:
+    def __init__(self, forgetful: bool = False) -> None:
         self.topics: dict[TopicPartition, list[Message]] = {}
+        self.committed: dict[TopicPartition, tuple[int, str]] = {}
+        self.forgetful = forgetful
 
     def append(self, topic: str, partition: int, value: bytes | None, **told: Any) -> None:
         held = self.topics.setdefault(TopicPartition(topic, partition), [])
@@ -76,6 +81,15 @@ class Listed:
 
     def of(self, topic: str, partition: int) -> list[Message]:
         return self.topics.get(TopicPartition(topic, partition), [])
+
+    async def intents(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, Intent]:
+        return {tp: intent_of(*self.committed[tp]) for tp in places if tp in self.committed}
+
+    async def read(self, topic: str, since: Mapping[int, int] | None = None) -> AsyncIterator[Message]:
+        """As `playback.up_to_its_end` does."""
+        for tp, held in sorted(self.topics.items()):
+            for each in held[(since or {}).get(tp.partition, 0) :] if tp.topic == topic else []:
+                yield replace(each, key=each.key.encode())
 
     def compacted(self, topic: str) -> dict[str, bytes | None]:
         """The last value of each key; tombstones go."""
@@ -107,6 +121,13 @@ class ListedConsumer:
     def seek(self, tp: TopicPartition, offset: int) -> None:
         self.position[tp] = offset
 
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return {tp.partition for tp in self.kafka.topics if tp.topic == topic}
+
+    async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        for tp, (offset, metadata) in offsets.items():
+            self.kafka.committed[tp] = offset, "" if self.kafka.forgetful else metadata
+
     def highwater(self, tp: TopicPartition) -> int:
         return len(self.kafka.of(*tp))
 
@@ -125,19 +146,26 @@ class ListedConsumer:
         return found
 
 
+async def never(message: Outbound, partition: int) -> None: ...
+
+
 @dataclass
 class ListedProducer:
     kafka: Listed
     sent: int = 0
+    lost: Callable[[Outbound, int], Awaitable[None]] = never  # told of each message before it is taken
 
     async def send(self, messages: Sequence[Outbound], at: int, partition: int | None = None) -> list[Any]:
+        answers = []
         for each in messages:
             number = each.partition
             if number is None:
                 number = partition_of(each.key, PARTITIONS) if each.topic == ACCOUNT_LOG else 0
+            await self.lost(each, number)
             self.kafka.append(each.topic, number, each.value, timestamp=at, key=each.key, headers=each.headers)
+            answers.append(self.kafka.of(each.topic, number)[-1])
         self.sent += 1
-        return []
+        return answers
 
 
 class FixedClock:
@@ -200,6 +228,9 @@ class World:
         producer: Any = ListedProducer(self.kafka)
         clock: Any = FixedClock()
         made = Router(self.settings, self.store, producer, clock, reached)
+        made._committed = self.kafka.intents  # type: ignore[assignment]
+        made._links_told = partial(self.kafka.read, LINKS)
+        made._log_since = partial(self.kafka.read, ACCOUNT_LOG)
         made._consumer = ListedConsumer(self.kafka, self.sources if places is None else places, self.batch)
         return made
 
@@ -207,7 +238,7 @@ class World:
         """Takes over what is assigned and routes it to its end, a batch of each partition after the other."""
         for tp in router._consumer.assignment():
             if tp not in router._reading:
-                await router._take_over(tp)
+                await router._try_to_take_over(tp)
         while any([await self.turn(router, tp) for tp in sorted(router._consumer.assignment())]):
             pass
 
@@ -219,7 +250,31 @@ class World:
             await router._route(tp, messages, before)
         return bool(messages)
 
+    async def settled(self, router: Router) -> None:
+        """Drains, and lets it look around until there is nothing that it has lost."""
+        for _ in range(4):
+            await self.drain(router)
+            for tp in router._lost:
+                router._lost[tp] -= 10  # long ago
+            await router.look_after()
+
+    # -- Redis, some time ago
+
+    async def snapshot(self) -> dict[bytes, bytes]:
+        held = await self.redis.keys(f"{self.namespace}:*")
+        return {key: await self.redis.dump(key) for key in held}
+
+    async def go_back(self, snapshot: Mapping[bytes, bytes]) -> None:
+        await self.redis.flushall()
+        for key, dumped in snapshot.items():
+            await self.redis.restore(key, 0, dumped)
+
     # -- what came of it
+
+    def counted(self) -> Counter[int]:
+        """How often each activity counts, by the instant at which it happened."""
+        records = [decode_record(each) for kept in self.accepted() for each in kept]
+        return Counter(record.at for record in records if isinstance(record, Activity))
 
     def log(self, partition: int) -> list[Record]:
         return [decode_record(each.value or b"") for each in self.kafka.of(ACCOUNT_LOG, partition)]
@@ -260,7 +315,7 @@ class World:
 async def fold_log(log: list[list[Message]]) -> dict[str, Any]:
     """The accounts that stay, visitors aside: their answers, and how many contacts they have."""
     store = MemoryStore()
-    owned = [Owned.from_store(await store.acquire(p)) for p in range(PARTITIONS)]
+    owned = [Owned.from_store(await store.acquire(p), PARTITIONS) for p in range(PARTITIONS)]
     while any(owned[p].partition.offset < len(log[p]) for p in range(PARTITIONS)):
         for p in range(PARTITIONS):
             owned[p] = await fold_batch(log[p][owned[p].partition.offset :], owned[p], store)

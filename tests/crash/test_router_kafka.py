@@ -174,7 +174,7 @@ async def test_a_router_that_stands_still_is_replaced_and_wakes_up(routers: Rout
     turn = first._turn
     wakes.set()
     async with turn:  # the first one has done what it was about to do
-        pass
+        await first._consumer._client.close()  # it has asked Kafka once more, after it had left
     await routers.send(*[visit(0, n) for n in range(10, 12)])
     await routers.routed(second, 0, 12)
     assert places(await routers.world(), "domain:acme0.example") == [["web.activity/0", n, 0] for n in range(12)]
