@@ -236,11 +236,11 @@ class SourceStore:
         if not names:
             return {}, b""
         digests = b"".join(map(link_digest, names))
-        change = keys.changed(self._namespace)
+        change, seen = keys.changed(self._namespace), self._seen  # others may see more while this is on its way
         as_of, *found = await self._links(keys=[change], args=[keys.links(self._namespace), digests])
-        if number_of(as_of) < self._seen:
-            raise GoneBackError(f"links are as of change {number_of(as_of)}, and {self._seen} was seen")
-        self._seen = number_of(as_of)
+        if number_of(as_of) < seen:
+            raise GoneBackError(f"links are as of change {number_of(as_of)}, and {seen} was seen")
+        self._seen = max(self._seen, number_of(as_of))
         return {name: link.decode() for name, link in zip(names, found, strict=True) if link is not None}, as_of
 
     async def relink(self, name: str, read: str, link: str) -> bool:

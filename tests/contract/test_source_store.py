@@ -228,3 +228,18 @@ async def test_a_hundred_thousand_links_are_found_again_in_little_room(store: So
     print(f"{sum(packed) / contacts:.0f} bytes a contact by MEMORY USAGE, {used / contacts:.0f} by used_memory")
     # With so few, much of the room is that of 65,536 hashes; a million contacts fill each with 30 links.
     assert (sum(packed) - 80 * len(packed)) / MANY <= BYTES_A_LINK
+
+
+async def test_an_answer_that_was_on_its_way_while_others_saved_is_no_loss(store: SourceStore) -> None:
+    """Two partitions of one router: one reads links, and before it has the answer the other one saves."""
+    first, ask = await store.acquire(TOPIC, 0), store._links
+
+    async def held_up(**given: Any) -> Any:
+        answer = await ask(**given)
+        assert await store.save(TOPIC, 0, first.token, batch(first, {"user:a": "salesforce:1|p"})) == "OK"
+        return answer
+
+    store._links = held_up
+    assert (await store.read(["user:b"]))[0] == {}
+    store._links = ask
+    assert (await store.read(["user:a"]))[0] == {"user:a": "salesforce:1|p"}
