@@ -561,6 +561,134 @@ def unmerge(account: str, *, wait: float = 60.0, json_: Json = False) -> None:
 
 
 @app.command
+def verify(
+    *,
+    account: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    accounts: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1_000,
+    all: Annotated[bool, Parameter(negative="")] = False,
+    whole: Annotated[bool, Parameter(negative="")] = False,
+    json_: Json = False,
+) -> None:
+    """Compare what Redis holds with what the log says, while workers go on; nothing is changed.
+
+    ACCOUNT names accounts; without it about as many ACCOUNTS as that are drawn by lot, or ALL are compared. Who is
+    in a segment and should not be, and who should be and is not, are told apart. The numbers are also written to
+    standard error as one line of JSON, where that is no terminal. WHOLE folds the log from its beginning, though
+    there is a snapshot.
+
+    Example: isotherm verify --all --json
+    """
+    from streams.refolding import LogProblem
+    from streams.show import verdict_tables
+    from streams.verifying import verify as compare
+
+    settings, began = read_settings(), time.monotonic()
+    try:
+        with _records_bar(quiet=json_) as told:
+            verdict = run(compare(settings, account, 0 if all else accounts, whole, told))
+    except LogProblem as error:
+        fail(str(error), NO)
+    if not sys.stderr.isatty():
+        metrics = verdict.metrics() | {"seconds": round(time.monotonic() - began, 3)}
+        err.print(json.dumps({"event": "verified", **metrics}), markup=False)
+    if json_:
+        print_json(verdict.plain())
+    else:
+        for each in verdict_tables(verdict.plain()):
+            out.print(each)
+    sys.exit(0 if verdict.is_equal else NO)
+
+
+@app.command
+def rebuild(
+    *,
+    partition: Annotated[tuple[int, ...], Parameter(negative="")] = (),
+    into: str = "",
+    whole: Annotated[bool, Parameter(negative="")] = False,
+    abandon: Annotated[bool, Parameter(negative="")] = False,
+    json_: Json = False,
+) -> None:
+    """Make what Redis holds anew from the log, while workers go on; accounts that stand elsewhere then are told.
+
+    The log is folded into the namespace INTO beside the live one, which each PARTITION (all, unless named) then
+    leaves for the live one's place. Ended early, the same command goes on; ABANDON removes what it had folded.
+    WHOLE folds the log from its beginning, though there is a snapshot.
+
+    Example: isotherm rebuild --partition 3 --partition 4
+    """
+    from streams import keys, renewing
+    from streams.refolding import LogProblem
+    from streams.show import rebuilt_tables
+
+    settings = read_settings()
+    into = into or keys.rebuilt(settings.namespace)
+    if into == settings.namespace:
+        fail("--into names the namespace that is live; name another one", 2)
+    numbers = _partitions(partition, settings)
+    if abandon:
+        gone = run(renewing.abandon(settings, numbers, into))
+        if json_:
+            print_json({"removed": gone})
+        else:
+            out.print(f"{gone:,} keys of {into} removed", markup=False)
+        return
+    try:
+        with _records_bar(quiet=json_) as told:
+            done = run(renewing.rebuild(settings, numbers, into, whole, told))
+    except (LogProblem, renewing.RebuildProblem) as error:
+        fail(str(error), NO)
+    if json_:
+        print_json(done.plain())
+    else:
+        for each in rebuilt_tables(done.plain()):
+            out.print(each)
+
+
+@app.command
+def snapshot(
+    *,
+    partition: Annotated[tuple[int, ...], Parameter(negative="")] = (),
+    whole: Annotated[bool, Parameter(negative="")] = False,
+    export: Path | None = None,
+    import_: Annotated[Path | None, Parameter(name="--import")] = None,
+    json_: Json = False,
+) -> None:
+    """Write down what the log comes to, so that a rebuild or a verification need not begin at its beginning.
+
+    Of each PARTITION (all, unless named) as far as workers have folded it, from the snapshot before on; WHOLE
+    folds the log from its beginning. EXPORT is a file into which the newest snapshots are written instead, IMPORT
+    one from which they are brought back.
+
+    Example: isotherm snapshot --partition 3
+    """
+    from streams import snapshots
+    from streams.refolding import LogProblem
+
+    if export and import_:
+        fail("--export or --import, not both", 2)
+    settings = read_settings()
+    numbers = _partitions(partition, settings)
+    try:
+        with _records_bar(quiet=json_) as told:
+            if import_:
+                made = run(snapshots.bring_in(settings, import_))
+            elif export:
+                made = run(snapshots.export(settings, numbers, export))
+            else:
+                made = run(snapshots.take(settings, numbers, whole, told))
+    except (LogProblem, snapshots.FileProblem) as error:
+        fail(str(error), NO)
+    accounts = sum(count for _, count in made.values())
+    if json_:
+        positions = {str(number): offset for number, (offset, _) in made.items()}
+        print_json({"partitions": positions, "accounts": accounts})
+    else:
+        plural = "" if len(made) == 1 else "s"
+        where = export or "account.snapshots"
+        out.print(f"{len(made)} partition{plural} with {accounts:,} accounts written to {where}", markup=False)
+
+
+@app.command
 def resume(source: str, *, accept_gap: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Let a partition go on: a source's that was paused because too much of it could not be used, or one of the
     account log that lacks what was to be read next (ACCEPT_GAP; all its accounts then tell where they stand).
@@ -687,6 +815,22 @@ def _bytes_bar(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]
     with Progress(*columns, console=err, transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+@contextmanager
+def _records_bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    from rich.progress import Progress
+
+    with Progress(console=err, transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
+        task = bar.add_task("folding the log", total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def _partitions(named: Iterable[int], settings: Any) -> list[int]:
+    """Those that were named, else all."""
+    if unknown := [each for each in named if not 0 <= each < settings.partitions]:
+        fail(f"there is no partition {unknown[0]}; they are 0 to {settings.partitions - 1}", 2)
+    return sorted(set(named)) or [*range(settings.partitions)]
 
 
 def _wanted(reason: str, source: str, since: str | None) -> Any:

@@ -15,6 +15,7 @@ from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import (
     AuthenticationFailedError,
     IllegalSaslStateError,
+    KafkaConnectionError,
     KafkaError,
     SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
@@ -24,6 +25,21 @@ from streams.tls import client_context
 
 if TYPE_CHECKING:
     from streams.settings import Settings
+
+_send = conn.AIOKafkaConnection.send
+
+
+def _send_or_lose(self: Any, *given: Any, **named: Any) -> Any:
+    """uvloop has a RuntimeError for writing to what was reset just now. aiokafka knows it not, and its fetcher
+    ends of it for good while its heartbeats go on: so it is told in its own words that the connection is lost."""
+    try:
+        return _send(self, *given, **named)
+    except RuntimeError as error:
+        self.close(reason=conn.CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(str(error)) from error
+
+
+conn.AIOKafkaConnection.send = _send_or_lose
 
 ASK_WITHIN_S = 10.0
 RENEWED_S = 60.0  # before a token expires

@@ -237,6 +237,8 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         if await self._store.accepted(number) != (first, behind):
             return False
         acquired = await self._store.acquire(number)
+        if acquired.partition.offset != first:  # Redis has gone back meanwhile: more is missing than was accepted
+            return True
         owned, partition = Owned.from_store(acquired, self._settings.partitions), acquired.partition
         told = (await self._last_told({number: 0})).get(number, Place(0, -1, 0))
         told = max(told, Place(max(told.epoch, partition.epoch), behind - 1, 0))

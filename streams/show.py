@@ -164,3 +164,59 @@ def _count(number: float) -> str:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.1%}"
+
+
+WRONG = {
+    "over": "in a segment's set, and should not be",
+    "under": "not in a segment's set, and should be",
+    "answers": "accounts that stand elsewhere than the log says",
+    "wakes": "accounts that are due at another instant",
+    "sets": "accounts whose sets do not agree with their states",
+}
+
+
+def verdict_tables(told: dict[str, Any]) -> Iterator[Table | Text]:
+    """What `isotherm verify` found."""
+    plural = "" if told["compared"] == 1 else "s"
+    left_out = f", {told['left_out']:,} left out that are due just now" if told["left_out"] else ""
+    found = f"{told['compared']:,} account{plural} compared{left_out}"
+    if told["equal"]:
+        yield Text(f"{found}: Redis holds what the log says")
+        return
+    yield Text(f"{found}: Redis does not hold what the log says", style="bold red")
+    for kind, says in WRONG.items():
+        if told[kind]:
+            yield Text(f"{told[kind]:>9,}  {says}")
+    over, under = told["over_inclusion"], told["under_inclusion"]
+    if over or under:
+        segments = _table("By segment", "segment", ("over-inclusion", "under-inclusion"))
+        for segment in sorted({*over, *under}):
+            segments.add_row(segment, _count(over.get(segment, 0)), _count(under.get(segment, 0)))
+        yield segments
+    examples = _table("Examples", "account", ())
+    for column in ("what", "expected", "found"):
+        examples.add_column(column, overflow="fold")
+    for each in told["examples"]:
+        what = f"{each['kind']} {each.get('segment', '')}".strip()
+        examples.add_row(Text(each["account"]), what, *(_said(each.get(side)) for side in ("expected", "found")))
+    yield examples
+
+
+def _said(what: Any) -> Text:
+    if isinstance(what, dict):
+        return Text(", ".join(f"{name} {'+'.join(answer)}" for name, answer in what.items()) or "nowhere")
+    return Text("" if what is None else str(what))
+
+
+def rebuilt_tables(told: dict[str, Any]) -> Iterator[Table | Text]:
+    """What `isotherm rebuild` did."""
+    if told["segments"]:
+        table = _table("What differed", "segment", ("entered", "left"))
+        for segment, counts in told["segments"].items():
+            table.add_row(segment, _count(counts["entered"]), _count(counts["left"]))
+        yield table
+    partitions = f"{len(told['partitions'])} partition{'' if len(told['partitions']) == 1 else 's'}"
+    yield Text(
+        f"{partitions} with {told['accounts']:,} accounts rebuilt in {told['seconds']:g} s, {told['told']:,} "
+        f"stand elsewhere than before; the longest that a partition stood still: {told['still_ms']:,} ms"
+    )

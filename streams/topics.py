@@ -21,6 +21,7 @@ ACCOUNT_LOG = "account.log"
 CHANGES = "segment.changes"
 MEMBERSHIPS = "segment.memberships"
 LINKS = "identity.links"
+SNAPSHOTS = "account.snapshots"
 DEAD_LETTERS = "dead.letters"
 SOURCES = (CRM_UPDATES, WEB_ACTIVITY)
 
@@ -37,6 +38,7 @@ CONFIGS: dict[str, dict[str, str]] = {
     CHANGES: {},
     MEMBERSHIPS: COMPACTED,
     LINKS: COMPACTED,
+    SNAPSHOTS: {**COMPACTED, "max.message.bytes": str(LARGEST_MESSAGE)},
     # Compacted too, so that a letter that was settled, or that names somebody who asked to be forgotten, goes.
     DEAD_LETTERS: {
         "max.message.bytes": str(LARGEST_MESSAGE + 64 * 1024),
@@ -45,7 +47,7 @@ CONFIGS: dict[str, dict[str, str]] = {
     },
 }
 # A change has its record's partition number: so these have as many partitions as the log.
-LIKE_THE_LOG = (ACCOUNT_LOG, CHANGES, MEMBERSHIPS)
+LIKE_THE_LOG = (ACCOUNT_LOG, CHANGES, MEMBERSHIPS, SNAPSHOTS)
 SOURCE_PARTITIONS = 4
 SHOWN_WITHIN_S = 10
 

@@ -71,6 +71,9 @@ async def test_each_has_what_it_needs(installation: Installation, worker: Worker
     (line,) = (await done(reader, "tail", "--since", "beginning", "--json", "--limit", "1")).splitlines()
     assert json.loads(line)["specversion"] == "1.0"
     assert isotherm(operator, "unmerge", "group:acme").returncode == 1  # it was never merged: read, and refused
+    assert "accounts written" in await done(operator, "snapshot")
+    assert "Redis holds what the log says" in await done(operator, "verify", "--all")
+    assert "rebuilt in" in await done(operator, "rebuild")
     said = worker.said()
     assert not [line for line in said if "uthoriz" in json.dumps(line) or "NOPERM" in json.dumps(line)]
     assert worker.stop() == 0
