@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 0
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format test-kafka mutate fuzz bench lock clean
+.PHONY: help install demo test check format test-kafka test-faults simulate mutate mutate-protocol fuzz bench lock clean
 
 help: ## show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3,11) <= sys.version_info[:2] <= (3,13) else "Isotherm needs Python 3.11 to 3.13; this is %d.%d. Try: make PYTHON=python3.11 install" % sys.version_info[:2])'
@@ -28,14 +28,23 @@ test: install ## run all tests against the embedded broker and Valkey
 test-kafka: install ## run the broker's tests against Apache Kafka and redis-server (needs Java 17 and Maven)
 	@$(BIN)/python tests/kafka/run.py
 
+test-faults: install ## break servers and workers in every way we know, 30 minutes (ARGS="--only 1-9,14"; needs Java 17 and Maven)
+	@$(BIN)/python tests/faults/run.py $(ARGS)
+
 check: install ## exactly what CI runs: format, lint, types, tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest
 
+simulate: install ## crashes, zombies, a Redis that goes back: SCHEDULES=100000 drawn ones of the fold (SEED=7: those again)
+	@ISOTHERM_SCHEDULES=$(or $(SCHEDULES),100000) $(BIN)/python -m pytest -s tests/simulate --hypothesis-seed=$(or $(SEED),$(shell date +%s))
+
 mutate: install ## break rules/ one operator at a time and see that a test notices, 10 minutes
 	@$(BIN)/python tests/mutate/run.py $(ARGS)
+
+mutate-protocol: install ## take one protection of the protocol away at a time and see that a test notices, 15 minutes
+	@SCHEDULES=$(or $(SCHEDULES),1000) $(BIN)/python tests/mutate/protocol.py $(ARGS)
 
 fuzz: install ## send a million damaged messages through every adapter (make fuzz SEED=7: those again), 5 minutes
 	@ISOTHERM_FUZZ=1000000 ISOTHERM_FUZZ_SEED=$(or $(SEED),$(shell date +%s)) $(BIN)/python -m pytest -s tests/adapters/test_fuzz.py

@@ -134,7 +134,7 @@ class Settings(BaseSettings):
     instance: str = Field(
         default="",
         max_length=200,
-        description="this worker's own name, the same after a restart: it has its partitions back without a rebalance",
+        description="this worker's own name, the same after a restart: it has its partitions back at once",
     )
     role: str = Field(default="all", description="router, fold, deliver or all")
     collector_host: str = Field(default="127.0.0.1", description="the address on which the collector listens")
