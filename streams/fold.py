@@ -162,7 +162,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             self._held[number] = Held(owned)
             await self._read_on(number, owned.partition)
             if number in self._held:
-                self._publisher.committed(number, 0)
+                self._publisher.committed(number, 0, owned.token)
         self._changed.set()
 
     def _is_known(self, partition: int) -> bool:
@@ -335,7 +335,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             log.exception("bug in the fold", partition=partition)
             self._stop_partition(partition, f"{type(error).__name__}: {error}")
         if held.owned.outgoing > before:
-            self._publisher.committed(partition, held.owned.outgoing - before)
+            self._publisher.committed(partition, held.owned.outgoing - before, held.owned.token)
 
     async def _refused(self, partition: int, error: StoppedError) -> None:
         if error.refused.reason == "moved":

@@ -32,6 +32,7 @@ class Publisher(Service):
         self._store, self._producer, self._clock = store, producer, clock
         self._waiting: dict[int, int] = {}  # messages committed and not published, of our partitions
         self._asked: set[int] = set()  # partitions in which there is something to look for
+        self._tokens: dict[int, str] = {}
         self._draining: dict[int, asyncio.Task[None]] = {}
         self._told: dict[int, tuple[int, int]] = {}  # partition -> the last entry that we published
         self._failed: BaseException | None = None
@@ -40,8 +41,10 @@ class Publisher(Service):
         self._room.set()
         self.published = 0
 
-    def committed(self, partition: int, messages: int) -> None:
-        """The fold committed `messages` to the outbox of `partition` (0: look for what is left from before)."""
+    def committed(self, partition: int, messages: int, token: str) -> None:
+        """The fold, which owns `partition` by `token`, committed `messages` to its outbox (0: look for what is
+        left from before)."""
+        self._tokens[partition] = token
         self._asked.add(partition)
         self._count(partition, messages)
         self._wanted.set()
@@ -98,6 +101,10 @@ class Publisher(Service):
     async def _once(self, partition: int) -> int:
         """Publishes the oldest entries of a partition; how many there were.
 
+        Whether the partition is still ours is asked last: what stood still for a while since it read the outbox
+        would put an old word behind newer ones, and in a compacted topic it would stay. Only what stands still in
+        the middle of the sending can do so yet.
+
         What we have published ourselves is not told again when a Redis that has gone back has it once more: who
         takes the partition over reads at the end of the topic how far it was told.
         """
@@ -106,6 +113,9 @@ class Publisher(Service):
             await self._store.safe(partition)
             told = self._told.get(partition, (-1, -1))
             messages = [message for entry in entries if order(entry.id) > told for message in entry.messages]
+            if not await self._is_ours(partition):
+                self.lost(partition)
+                return 0
             await self._producer.send(messages, self._clock.now(), partition)
             self._told[partition] = max(told, order(entries[-1].id))
             await self._store.trim(partition, entries[-1].id)
@@ -113,6 +123,10 @@ class Publisher(Service):
             if partition in self._waiting:
                 self._count(partition, -len(messages))
         return len(entries)
+
+    async def _is_ours(self, partition: int) -> bool:
+        ((token, _),) = await self._store.owners([partition])
+        return token == self._tokens.get(partition, token)
 
     def _count(self, partition: int, messages: int) -> None:
         self._waiting[partition] = max(0, self._waiting.get(partition, 0) + messages)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaConnectionError, TopicAlreadyExistsError, for_code
 
 from streams.connecting import kafka_options
 
@@ -50,6 +50,7 @@ CONFIGS: dict[str, dict[str, str]] = {
 LIKE_THE_LOG = (ACCOUNT_LOG, CHANGES, MEMBERSHIPS, SNAPSHOTS)
 SOURCE_PARTITIONS = 4
 SHOWN_WITHIN_S = 10
+LOOKED_AGAIN = 10
 
 
 class TopicsError(Exception):
@@ -82,7 +83,7 @@ async def create(settings: Settings, sources: Iterable[str] = ()) -> list[str]:
         for role, configs in wanted.items():
             count = settings.partitions if role in LIKE_THE_LOG else SOURCE_PARTITIONS
             new = NewTopic(topics(role), count, settings.replication, topic_configs=configs)
-            response = await admin.create_topics([new])
+            response = await _create(admin, new)
             for name, code, *_ in response.topic_errors:
                 error = for_code(code)
                 if code == 0:
@@ -93,6 +94,15 @@ async def create(settings: Settings, sources: Iterable[str] = ()) -> list[str]:
     finally:
         await admin.close()
     return created
+
+
+async def _create(admin: AIOKafkaAdminClient, new: NewTopic) -> Any:
+    for _ in range(LOOKED_AGAIN):
+        try:
+            return await admin.create_topics([new])
+        except AttributeError:  # aiokafka's word for a cluster that has no controller at the moment
+            await asyncio.sleep(0.2)
+    raise KafkaConnectionError("the cluster has no controller")
 
 
 async def _shown(admin: AIOKafkaAdminClient, names: set[str]) -> None:
@@ -109,9 +119,14 @@ async def check(settings: Settings, sources: Iterable[str] = ()) -> None:
     admin = AIOKafkaAdminClient(**kafka_options(settings))
     await admin.start()
     try:
-        # Listed first: the embedded broker creates a topic that somebody asks about by name.
-        there = set(await admin.list_topics())
-        missing = [topics(role) for role in {*CONFIGS, *sources} if topics(role) not in there]
+        # Listed first: the embedded broker creates a topic that somebody asks about by name. Any broker answers,
+        # and one may not have heard yet of what another has just created.
+        for _ in range(LOOKED_AGAIN):
+            there = set(await admin.list_topics())
+            missing = [topics(role) for role in {*CONFIGS, *sources} if topics(role) not in there]
+            if not missing:
+                break
+            await asyncio.sleep(0.2)
         if missing:
             known = ", or see whether this user may describe them" if settings.kafka_sasl else ""
             raise TopicsError(f"no topic {', '.join(missing)}: create the topics with `isotherm topics`{known}")
