@@ -285,7 +285,9 @@ class _Fold:
         """All are swept, at most so many a tick: who changed since refolding began tells where they stand."""
         self.epoch = max(self.epoch + 1, record.number)
         self.tells = record.since if self.tells < 0 else min(record.since, self.tells)
-        self.sweep, self.refolding = "", None
+        self.sweep = ""
+        if self.refolding is not None and record.offset > self.refolding.told.offset:
+            self.refolding = None  # by an earlier epoch, which is folded once more too, it does not end
         self.folded.counts["epoch", ""] += 1
 
     def _tell_again(self, account: str, offset: int, n: int) -> int:

@@ -24,8 +24,9 @@ SESSION_MS = 4_000
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks those that break servers; of these ISOTHERM_FAULTS_ONLY, `1,2,14`, names the faults that are run."""
     only = {int(each) for each in os.environ.get("ISOTHERM_FAULTS_ONLY", "").split(",") if each}
-    for item in items:
-        if isinstance(item, pytest.Function) and "world" in item.fixturenames:
+    here = Path(__file__).parent
+    for item in items:  # of the whole run, not of this directory alone
+        if isinstance(item, pytest.Function) and here in item.path.parents and "world" in item.fixturenames:
             item.add_marker("faults")
             number = item.callspec.params["number"] if hasattr(item, "callspec") else 0
             if only and number not in only:

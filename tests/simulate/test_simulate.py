@@ -132,6 +132,12 @@ def test_workers_die_stand_still_and_take_over(schedule: list[Step]) -> None:
         *(Own("B", 0, told=False), Turn("B"), Turn("B"), GoBack(4, 0), GoOn("A"), Publish("A"), Turn("B")),
     ]
 )
+@example(  # what was fetched lies behind the place to which Redis has gone back
+    [
+        *(Put(A0, "visited"), Turn("A"), Put(A0, "visited"), Turn("A"), Put(A0, "visited")),
+        *(Fold("A", 12, trip("after fetch", "held")), Empty(0), Own("A", 0), GoOn("A")),
+    ]
+)
 @example(  # emptied twice: the second time before all was folded once more
     [
         *(Put(A0, "visited"), Put(A0, "visited"), Put(A1, "large"), Turn("A"), Turn("A"), Empty(), Fold("A", 2)),
@@ -162,5 +168,22 @@ def test_the_log_is_shortened(schedule: list[Step]) -> None:
 
 @settings(PROFILE, max_examples=SCHEDULES // 20)
 @given(schedules_of(CALM))
+@example(  # an epoch of before, which is folded once more, ends nothing
+    [
+        *(Put(A0, "visited"), *[Turn("A")] * 2, Empty(0), *[Turn("A")] * 4, Put(A0, "visited"), *[Turn("A")] * 2),
+        *(Empty(0), Die("A"), Own("B", 0), *[Turn("B")] * 4),
+    ]
+)
 def test_an_emptied_redis_tells_nothing_twice(schedule: list[Step]) -> None:
     assert holds(schedule).numbers["repeated"] == 0
+
+
+def test_an_emptied_redis_takes_no_commit_from_a_zombie() -> None:
+    """It would fit where nothing is, and tell once more what its successor has told."""
+    report = holds(
+        [
+            *(Put(A0, "visited"), Fold("A", 12, trip("before commit", "held")), Own("B", 0, told=False)),
+            *(Turn("B"), Turn("B"), Empty(0), GoOn("A"), Publish("A"), Turn("A")),
+        ]
+    )
+    assert report.numbers["repeated"] == 0

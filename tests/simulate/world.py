@@ -445,6 +445,8 @@ class World:
             if last.is_dead:
                 continue
             for number, (first, behind) in last.fold._gaps.items():
+                there = self.topics.first(TopicPartition(ACCOUNT_LOG, number))
+                assert behind <= there, f"stopped at a gap up to {behind}, and the log begins at {there}"
                 await self.store.accept_gap(number, first, behind)
             if self._is_drained(last):
                 return
