@@ -35,6 +35,7 @@ from rules.records import (
     Same,
     Stale,
     Transfer,
+    digest_of,
     is_visitor,
 )
 from rules.ruleset import InForce, Ruleset
@@ -127,6 +128,7 @@ def erase(account: str, state: AccountState, persons: Iterable[str], log_time: i
     if is_visitor(account) and (
         state.wake <= log_time  # overdue: the next tick would have forgotten it
         or any(each in account for each in gone)
+        or digest_of(account.removeprefix("visitor:")) in gone
         or not state.contacts.keys().isdisjoint(gone)
         or any(person in gone for person, _ in state.known.values())
     ):

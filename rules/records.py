@@ -7,6 +7,7 @@ address, name of a person or phone number enters the log: a person is a keyed ha
 
 from __future__ import annotations
 
+from hashlib import sha1
 from typing import Annotated, Any, Literal, NewType, TypeAlias
 
 import msgspec
@@ -31,6 +32,11 @@ def is_provisional(account: str) -> bool:
 def is_visitor(account: str) -> bool:
     """Somebody of no account yet: what they do is kept for when it is known; no segment has them until then."""
     return account.startswith("visitor:")
+
+
+def digest_of(key: str) -> str:
+    """By what a link is known without its key; a visitor's key is its account without the `visitor:`."""
+    return sha1(key.encode(), usedforsecurity=False).hexdigest()[:20]
 
 
 class _Record(msgspec.Struct, tag_field="kind", omit_defaults=True, kw_only=True, gc=False):
@@ -158,7 +164,10 @@ class Release(_Record, tag="release"):
 
 
 class Erase(_Record, tag="erase"):
-    """Somebody asked to be forgotten: nothing of them is kept at any account. It stands in every partition."""
+    """Somebody asked to be forgotten: nothing of them is kept at any account. It stands in every partition.
+
+    `persons` are they, and the digests of links that led to them: visitors go that are known by one of these.
+    """
 
     persons: list[str]
 

@@ -523,7 +523,9 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         named |= {key for key, link in routed.learned.items() if any(person in link for person in persons)}
         forgotten = list(dict.fromkeys([*map(link_digest, sorted(named)), *held]))
         for each in routed.erased:
-            record = encode_record(msgspec.structs.replace(each.record, persons=persons))
+            # Visitors who are known by one of these links go as well.
+            whom = [*persons, *(digest.hex() for digest in forgotten)]
+            record = encode_record(msgspec.structs.replace(each.record, persons=whom))
             routed.outbound += [
                 Outbound(ACCOUNT_LOG, "", record, partition=p) for p in range(self._settings.partitions)
             ]

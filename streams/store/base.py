@@ -18,6 +18,7 @@ from rules import state as states
 from rules import tally
 from rules.fold import Due, Folded, Partition
 from rules.measures import person_tag
+from rules.records import digest_of, is_visitor
 from rules.state import NEVER, AccountState
 
 
@@ -191,7 +192,9 @@ def unpack_state(blob: bytes) -> AccountState:
 def holds(account: str, blob: bytes, marks: Sequence[bytes]) -> bool:
     """Whether one of the `marks` of people (see `marks_of`) is in an account's id or state."""
     state = bytes(cramjam.lz4.decompress_block(blob))
-    return any(mark in state or mark in account.encode() for mark in marks)
+    if any(mark in state or mark in account.encode() for mark in marks):
+        return True
+    return is_visitor(account) and digest_of(account.removeprefix("visitor:")).encode() in marks
 
 
 def marks_of(persons: Iterable[str]) -> list[bytes]:

@@ -13,6 +13,7 @@ from streams.keys import PartitionKeys, tag
 from streams.store.base import Acquired, Commit, Committed, Outbound, Refused, Store, pack_state, unpack_state
 from streams.store.memory import MemoryStore
 from streams.store.redis import RedisStore
+from streams.store.sources import link_digest
 
 PARTITIONS = 4
 
@@ -261,3 +262,18 @@ async def test_a_gap_is_accepted_for_one_partition_alone(store: Store) -> None:
     await store.accept_gap(1, 7, 1_000)
     assert await store.accepted(1) == (7, 1_000)
     assert await store.accepted(0) is None
+
+
+async def test_who_may_hold_something_of_a_person(store: Store) -> None:
+    """By the person's hash; and visitors by the digest of the link that led to them, all that is known of it."""
+    acquired, person, device = await store.acquire(0), "p" * 12, "d" * 12
+    states = {
+        "acme": AccountState(born=0, contacts={person: {}}),
+        f"visitor:user:{person}": AccountState(born=0, merged_into="acme"),
+        f"visitor:anon:{device}": AccountState(born=0, merged_into="acme"),
+        "bolt": AccountState(born=0),
+    }
+    await store.commit(commit(acquired, states=states))
+    assert await store.holding(0, [person]) == ["acme", f"visitor:user:{person}"]
+    assert await store.holding(0, [link_digest(f"anon:{device}").hex()]) == [f"visitor:anon:{device}"]
+    assert await store.holding(0, ["nobody"]) == []

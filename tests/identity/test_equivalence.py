@@ -247,8 +247,7 @@ CLAIMS = ("user", "contact", "email")
 @PROFILE
 @given(forgotten())
 def test_after_an_erasure_nothing_of_them_is_left(case: tuple[History, dict[str, str], str]) -> None:
-    """Of what was known to be one with the id by which they ask, but for the id of a device that an account was
-    told of before its user was: an empty redirect has it in its name until it expires (see `test_stories`)."""
+    """Of what was known to be one with the id by which they ask."""
     history, claim, _ = case
     if not claim:
         return
@@ -263,10 +262,4 @@ def test_after_an_erasure_nothing_of_them_is_left(case: tuple[History, dict[str,
         for name in ("user", "anonymous", "email")
         if (value := getattr(each.said.claims, name)) and truth.person(Claims(**{name: value})) == asked
     }
-    empty = {f"state {account}" for account, state in world.states.items() if is_empty_redirect(account, state)}
-    assert set(world.traces(*names)) <= empty
-
-
-def is_empty_redirect(account: str, state: AccountState) -> bool:
-    left = (state.facts, state.contacts, state.measures, state.standings, state.known)
-    return is_visitor(account) and bool(state.merged_into) and not any(left)
+    assert world.traces(*names) == []

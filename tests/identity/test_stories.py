@@ -172,7 +172,6 @@ def test_who_becomes_known_while_what_they_did_is_on_its_way_is_one_person() -> 
     assert people(world, ACME) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="an erasure by user does not find the empty redirect of a device of theirs")
 def test_the_redirect_of_a_device_goes_with_its_user(world: World) -> None:
     world.hears("facts", group="acme", anonymous="d2")
     looks_at_prices(world, 1, user="u2", anonymous="d2")

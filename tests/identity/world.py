@@ -17,7 +17,7 @@ from typing import Any
 from rules.compiler import compile_files
 from rules.fold import Folded, Outgoing
 from rules.measures import person_tag
-from rules.records import AccountRecord, Erase, Record, Tick, decode_record, is_visitor
+from rules.records import AccountRecord, Erase, Record, Tick, decode_record, digest_of, is_visitor
 from rules.replay import Replay
 from rules.ruleset import Ruleset
 from rules.state import GONE, HERE, AccountState, pack, standing_in
@@ -240,8 +240,10 @@ class World:
         held |= {key: link for key, link in self.links.items() if key_of(account_of(link)) in held}
         persons += sorted(users_of(held.values()) - set(persons))
         named = {f"{kind}:{person}" for kind in ("user", "anon", "email") for person in persons}
-        for key in {*held, *named, f"contact:{erased.said.contact}"}:
+        forgotten = {*held, *named, f"contact:{erased.said.contact}"}
+        for key in forgotten:
             self.links.pop(key, None)
+        persons += sorted(map(digest_of, forgotten))
 
     # -- the log ------------------------------------------------------------------------------------------
 
