@@ -332,10 +332,22 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             log.warning("waiting", what="commit", partition=partition, why=f"{type(error).__name__}: {error}")
             await self._take_over(partition)
         except Exception as error:
-            log.exception("bug in the fold", partition=partition)
-            self._stop_partition(partition, f"{type(error).__name__}: {error}")
+            # What was asked of a Redis that went back in between does not go together.
+            if await self._has_moved(held.owned):
+                await self._take_over(partition)
+            else:
+                log.exception("bug in the fold", partition=partition)
+                self._stop_partition(partition, f"{type(error).__name__}: {error}")
         if held.owned.outgoing > before:
             self._publisher.committed(partition, held.owned.outgoing - before, held.owned.token)
+
+    async def _has_moved(self, owned: Owned) -> bool:
+        """Whether the store is not as we left it, or cannot be asked."""
+        try:
+            ((token, offset),) = await self._store.owners([owned.partition.number])
+        except AWAY:
+            return True
+        return (token, offset) != (owned.token, owned.partition.offset)
 
     async def _refused(self, partition: int, error: StoppedError) -> None:
         if error.refused.reason == "moved":

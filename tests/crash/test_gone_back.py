@@ -6,17 +6,21 @@ The store is put back to each state that it was ever in, also to nothing.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 from typing import Any
 
 import msgspec
 import pytest
+from aiokafka import TopicPartition
 from test_crash import START, Message, Topic, Tripwire, kept, log
 
 from rules.fold import Place, Refolding
 from rules.records import Epoch, Tick, encode_record
+from streams.fold import Fold, Held
 from streams.pipeline import Owned, fold_batch
+from streams.settings import Settings
 from streams.store.base import Commit
 from streams.store.memory import MemoryStore
 from streams.told import place_of
@@ -127,3 +131,45 @@ async def test_an_epoch_counts_on_from_what_was_told() -> None:
     more = [Message(len(log()) + n, encode_record(each)) for n, each in enumerate(epochs)]
     owned = await folded(store, [*log(), *more], topic)
     assert owned.partition.epoch == 8
+
+
+class Nobody:
+    """A consumer and a publisher that are told and do nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *given: None
+
+    async def beginning_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(places, 0)
+
+
+class Emptied:
+    """A store that is emptied between two things that one batch asks of it."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+
+    async def due(self, *given: Any) -> Any:
+        found = await self.store.due(*given)
+        self.store = MemoryStore()
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+
+async def test_emptied_in_the_middle_of_a_batch_is_gone_back_and_no_bug() -> None:
+    """Who is due is known still, and what they have is not."""
+    before = next(i for i, each in enumerate(log()) if b'"tick"' in (each.value or b""))
+    store, nobody = Emptied(MemoryStore()), Nobody()
+    given: Any = (Settings(partitions=1), store, nobody, nobody, nobody)
+    fold = Fold(*given)
+    fold._consumer = nobody
+    owned = await folded(store.store, log()[:before], Topic(Tripwire()))
+    fold._held = {0: Held(owned)}
+    fold._last_told = lambda floors: asyncio.sleep(0, {})  # nothing was told
+
+    await fold._fold(0, [log()[before]])
+    assert fold.stopped_partitions == {}
+    assert fold._held[0].owned.partition.offset == 0
+    assert await store.owners([0]) == [(fold._held[0].owned.token, 0)]
