@@ -158,19 +158,19 @@ def follow(account: str, links: Links) -> str:
 class _Known(msgspec.Struct, frozen=True, gc=False):
     """A message's claims as link keys; None where nothing is claimed."""
 
-    crm: str | None
-    contact: str | None
-    opportunity: str | None
-    group: str | None
-    user: str | None
-    anonymous: str | None
-    email: str | None
-    mail: str | None  # the company domain of the e-mail
-    site: str | None  # the company domain of the website
-    refused: NoCompany | None  # why a domain stands for no company
-    stranger: str | None  # who the person is as long as no e-mail is known
-    usual: Usual | None  # how it is told that the links say what is expected
-    keys: tuple[str, ...]  # all of the link keys
+    crm: str | None = None
+    contact: str | None = None
+    opportunity: str | None = None
+    group: str | None = None
+    user: str | None = None
+    anonymous: str | None = None
+    email: str | None = None
+    mail: str | None = None  # the company domain of the e-mail
+    site: str | None = None  # the company domain of the website
+    refused: NoCompany | None = None  # why a domain stands for no company
+    stranger: str | None = None  # who the person is as long as no e-mail is known
+    usual: Usual | None = None  # how it is told that the links say what is expected
+    keys: tuple[str, ...] = ()  # all of the link keys
 
     def parked(self) -> str | None:
         """The key under which somebody of no account is kept."""
@@ -442,21 +442,7 @@ def _usual_account(observation: Observation, known: _Known, links: Links) -> Res
     return None if is_provisional(account) else Resolved(account, observation.claims.person)
 
 
-_NOTHING_ASKED = _Known(
-    None,
-    None,
-    None,
-    None,
-    None,
-    None,
-    None,
-    None,
-    None,
-    refused=None,
-    stranger=None,
-    usual=_usual_account,
-    keys=(),
-)
+_NOTHING_ASKED = _Known(usual=_usual_account)
 
 
 def _usual_company(observation: Observation, known: _Known, links: Links) -> Resolved | None:
