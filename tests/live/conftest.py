@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
 from streams import topics
+from streams.embedded import Valkey
 from streams.inspect import follow_changes
 from streams.settings import Settings
+from tests.conftest import running
 
 PARTITIONS = 2
 TIMEOUT_S = 60
@@ -89,6 +91,13 @@ def isotherm(settings: Settings, *arguments: str | Path) -> subprocess.Completed
     return subprocess.run(
         command, env=environment(settings), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """A Valkey of one test's own, to be killed or emptied; `redis_url` names it where a module says so."""
+    with running(Valkey(tmp_path / "valkey")) as server:
+        yield server
 
 
 @dataclass

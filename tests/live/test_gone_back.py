@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,10 @@ from streams import topics
 from streams.embedded import Valkey
 from streams.playback import up_to_its_end
 from streams.settings import Settings
-from tests.conftest import running
 from tests.live.conftest import TIMEOUT_S, Changes, Worker, isotherm
 from tests.live.test_end_to_end import moved, page
 from tests.live.test_identity import DEVICE, EMAIL, USER, call, pricing
 from tests.live.test_outages import said
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    with running(Valkey(tmp_path / "valkey")) as server:
-        yield server
 
 
 @pytest.fixture

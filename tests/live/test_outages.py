@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -14,16 +12,8 @@ from aiokafka import AIOKafkaProducer
 from streams import topics
 from streams.embedded import Valkey
 from streams.settings import Settings
-from tests.conftest import running
 from tests.live.conftest import TIMEOUT_S, Changes, Worker, isotherm
 from tests.live.test_end_to_end import moved, page
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    """A Valkey of this test's own, to be killed."""
-    with running(Valkey(tmp_path / "valkey")) as server:
-        yield server
 
 
 @pytest.fixture
