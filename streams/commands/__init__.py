@@ -1,0 +1,1 @@
+"""Commands in groups; `streams.cli` puts them together."""
