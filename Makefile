@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 0
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format test-kafka test-faults simulate mutate mutate-protocol fuzz bench lock clean
+.PHONY: help install demo test check format test-kafka test-faults soak simulate mutate mutate-protocol fuzz bench lock clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -30,6 +30,9 @@ test-kafka: install ## run the broker's tests against Apache Kafka and redis-ser
 
 test-faults: install ## break servers and workers in every way we know, 30 minutes (ARGS="--only 1-9,14"; needs Java 17 and Maven)
 	@$(BIN)/python tests/faults/run.py $(ARGS)
+
+soak: install ## the same at random, for MINUTES=60 (ISOTHERM_SOAK_SEED=7: those again)
+	@$(BIN)/python tests/faults/run.py --soak $(or $(MINUTES),60) $(ARGS)
 
 check: install ## exactly what CI runs: format, lint, types, tests
 	@$(BIN)/ruff format --check .

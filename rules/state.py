@@ -23,6 +23,10 @@ Answer: TypeAlias = tuple[str, ...]  # the segments an account holds in one dime
 UNCLASSIFIED = "unclassified"
 
 
+class OtherBuildError(ValueError):
+    """What is kept was written by a build that keeps it otherwise."""
+
+
 class Fact(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A value (None: cleared), the instant at which it was true, and who said so.
 
@@ -89,9 +93,13 @@ def pack(state: AccountState) -> bytes:
 
 
 def unpack(blob: bytes) -> AccountState:
-    """The state in `blob`. Raises ValueError for a version this code does not know."""
+    """The state in `blob`. Raises OtherBuildError for a version that this build does not read."""
     if blob[:1] != VERSION:
-        raise ValueError(f"account state has version {blob[:1]!r}, this code reads {VERSION!r}")
+        raise OtherBuildError(
+            f"account state of version {blob[0] if blob else 'none'}, and this build reads {VERSION[0]}: another "
+            "build wrote it. Run that build, or fold the log with this one into an empty Redis namespace "
+            "(ISOTHERM_NAMESPACE)"
+        )
     return _unpack(memoryview(blob)[1:])
 
 

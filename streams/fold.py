@@ -24,6 +24,7 @@ from mode import Service
 from rules.errors import RulesetError
 from rules.fold import Partition, Place, Refolding
 from rules.records import Epoch, Tick, encode_record
+from rules.state import OtherBuildError
 from streams.clock import RedisClock
 from streams.consuming import (
     LOOK_AGAIN_S,
@@ -328,6 +329,8 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             self._stop_partition(partition, f"{self._topic}/{partition} is another topic by now: {error}")
         except RulesetError as error:
             self._stop_partition(partition, f"cannot load a ruleset record: {error}")
+        except OtherBuildError as error:
+            self._stop_partition(partition, str(error))
         except AWAY as error:
             log.warning("waiting", what="commit", partition=partition, why=f"{type(error).__name__}: {error}")
             await self._take_over(partition)

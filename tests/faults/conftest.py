@@ -27,6 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:  # of the whole run, not of this directory alone
         if isinstance(item, pytest.Function) and here in item.path.parents and "world" in item.fixturenames:
+            if item.get_closest_marker("soak"):
+                continue
             item.add_marker("faults")
             number = item.callspec.params["number"] if hasattr(item, "callspec") else 0
             if only and number not in only:

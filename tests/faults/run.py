@@ -1,4 +1,4 @@
-"""The fault matrix on real servers: python tests/faults/run.py [--only 1-9,14] [--seconds-of-outage 20] [pytest's]
+"""The fault matrix on real servers: python tests/faults/run.py [--only 1-9,14] [--soak 60] [pytest's]
 
 Three brokers of Apache Kafka are started once, a Redis pair for each fault. Rows go to .isotherm/faults.json and
 as a table, to .isotherm/faults.md. The status is pytest's, or 75 when Apache Kafka cannot be had here; with
@@ -35,20 +35,25 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default="", help="faults by number: 1-9,14")
     parser.add_argument("--seconds-of-outage", type=float, default=20.0)
+    parser.add_argument("--soak", type=float, default=0.0, help="instead: faults at random for so many minutes")
     asked, further = parser.parse_known_args(arguments)
     try:
         obtain()
     except Unobtainable as error:
         return without(error)
-    ROWS.unlink(missing_ok=True)
     only = numbers(asked.only)
-    say(f"Faults {asked.only or 'all'}, on three brokers of Apache Kafka and a Valkey pair")
+    if not (only or asked.soak):
+        ROWS.unlink(missing_ok=True)  # else rows take the place of those of an earlier run
+    what = f"Faults at random for {asked.soak:g} minutes" if asked.soak else f"Faults {asked.only or 'all'}"
+    say(f"{what}, on three brokers of Apache Kafka and a Valkey pair")
     given = {
         "ISOTHERM_FAULTS_ONLY": ",".join(map(str, only)),
         "ISOTHERM_FAULTS_OUTAGE_S": str(asked.seconds_of_outage),
         "ISOTHERM_FAULTS_ROWS": str(ROWS),
+        "ISOTHERM_SOAK_MINUTES": str(asked.soak),
     }
-    command = [sys.executable, "-m", "pytest", "-s", "-m", "faults", "tests/faults", *further]
+    marked = "soak" if asked.soak else "faults"
+    command = [sys.executable, "-m", "pytest", "-s", "-m", marked, "tests/faults", *further]
     status = subprocess.run(command, cwd=ROOT, env=os.environ | given, check=False).returncode
     if ROWS.exists():
         table = markdown(json.loads(ROWS.read_text()))

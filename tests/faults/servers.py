@@ -28,6 +28,7 @@ from tests.live.conftest import environment
 
 ROOT = Path(__file__).parents[2]
 STOP_AT, CLOCK = "ISOTHERM_TEST_STOP_AT", "ISOTHERM_TEST_CLOCK"
+NEXT_BUILD = "ISOTHERM_TEST_NEXT_BUILD"
 WHOLE_WITHIN_S = 120.0  # a machine with much else to do takes its time
 REPLICATED_WITHIN_S = 20.0
 
@@ -188,7 +189,6 @@ class RedisPair(Startable):
     def __init__(self, directory: Path, keeps: str = "aof-everysec") -> None:
         self.primary, self.replica = Valkey(directory / "primary", keeps), Valkey(directory / "replica", keeps)
         self.proxy = Proxy(self.primary.address)
-        self._detached = False
 
     @property
     def direct(self) -> str:
@@ -226,6 +226,12 @@ class RedisPair(Startable):
         self.primary, self.replica = self.replica, self.primary
         self.proxy.retarget(self.primary.address)
 
+    def follow(self) -> None:
+        """Who was the primary comes back, and follows."""
+        self.replica.start()
+        self.replica.ask("REPLICAOF", "127.0.0.1", str(self.primary.port))
+        _wait(_until(self._is_replicated, REPLICATED_WITHIN_S))
+
 
 @dataclass
 class Worker:
@@ -235,9 +241,10 @@ class Worker:
     log: Path
     process: subprocess.Popen[bytes] | None = None
 
-    def start(self, stop_at: str = "", clock: str = "") -> Self:
+    def start(self, stop_at: str = "", clock: str = "", next_build: bool = False) -> Self:
         """`clock="3600,1.05"`: its own clock is an hour ahead, and goes 5 % too fast."""
         given = environment(self.settings) | {STOP_AT: stop_at, CLOCK: clock}
+        given |= {NEXT_BUILD: "1"} if next_build else {}
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "tests.faults.worker_main"]
             self.process = subprocess.Popen(command, env=given, cwd=ROOT, stdout=log, stderr=log)

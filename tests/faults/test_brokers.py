@@ -10,9 +10,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
-from streams.topics import ACCOUNT_LOG
+from streams.publisher import WAITING_AT_MOST
+from streams.topics import ACCOUNT_LOG, CHANGES, MEMBERSHIPS
 from tests.faults.conftest import SESSION_MS, Rows
-from tests.faults.world import World, traffic
+from tests.faults.test_log import made_anew
+from tests.faults.world import WITHIN_S, World, traffic
 
 STUCK_S = 60.0
 MUCH_CPU = 0.3  # of a core, while there is nothing to be done
@@ -109,3 +111,29 @@ async def test_all_brokers_are_away(world: World, rows: Rows, outage_s: float, n
     rows.add(**world.row(number, "all brokers killed", report), cpu=round(busy, 2))
     assert not report.broken, str(report)
     assert busy < MUCH_CPU
+
+
+@pytest.mark.parametrize("number", [12])
+async def test_what_is_told_cannot_be_told(world: World, rows: Rows, outage_s: float, number: int) -> None:
+    """The broker that has the outgoing topics is away, the log goes on: what waits is bounded, and all of it told.
+
+    Ten minutes of it: `make test-faults ARGS="--only 12 --seconds-of-outage 600"`.
+    """
+    for role in (CHANGES, MEMBERSHIPS):
+        await made_anew(world, role, [3], min_insync_replicas="1")
+    await workers(world, 2)
+    async with traffic(world, seed=122):
+        await world.more(200)
+        world.cluster.nodes[2].kill()
+        behind = await world.offsets()
+        began, waiting = asyncio.get_running_loop().time(), 0
+        while asyncio.get_running_loop().time() - began < outage_s:
+            waiting = max(waiting, await world.outboxes())
+            await asyncio.sleep(1)
+        assert all(now > then for now, then in zip(await world.offsets(), behind, strict=True)), "the fold stood"
+        await asyncio.to_thread(world.cluster.revive)
+        await world.drained(WITHIN_S + outage_s)
+        report = await world.finish()
+    rows.add(**world.row(number, f"no outgoing topics for {outage_s:g} s", report), waiting=waiting)
+    assert not report.broken, str(report)
+    assert waiting <= WAITING_AT_MOST * 1.1

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from streams import topics
-from streams.topics import ACCOUNT_LOG
+from streams.topics import ACCOUNT_LOG, CONFIGS
 from tests.faults.conftest import Rows
 from tests.faults.servers import ROOT, Worker
 from tests.faults.world import PARTITIONS, World, traffic
@@ -111,6 +111,48 @@ async def test_the_log_is_made_anew(world: World, rows: Rows, number: int) -> No
         assert f"ends at 0, and {before[partition]} records of it were folded" in why
     assert await world.offsets() == before
     rows.add(**world.told(number, "account.log made anew", "stopped, said so"))
+
+
+async def made_anew(world: World, role: str, replicas: list[int], **configs: str) -> None:
+    """A topic, emptied, on these brokers only: before any worker runs."""
+    topic = world.direct.topics(role)
+    await tell(world, lambda client: client.delete_topics([topic]))
+
+    async def is_gone() -> bool:
+        return not any([topic in await node.shows() for node in world.cluster.nodes])
+
+    await world.until("the topic's end", is_gone)
+    config = CONFIGS[role] | {name.replace("_", "."): value for name, value in configs.items()}
+    new = NewTopic(topic, PARTITIONS, replica_assignment=[replicas] * PARTITIONS, config=config)
+    await tell(world, lambda client: client.create_topics([new]))
+    await world.shown()
+
+
+@pytest.mark.parametrize("number", [22])
+async def test_a_broker_that_lacks_the_end_becomes_leader(world: World, rows: Rows, number: int) -> None:
+    """Two replicas, one enough to write, and unclean elections: what nobody should allow."""
+    await made_anew(world, ACCOUNT_LOG, [1, 2], min_insync_replicas="1", unclean_leader_election_enable="true")
+    await world.deploy()
+    first, second, _ = world.cluster.nodes
+    worker = world.worker()
+    await world.ready()
+    async with traffic(world, seed=22) as sends:
+        await world.more(200)
+        await world.drained()
+        second.kill()
+        await world.more(400)
+        await sends.stop()
+    await world.drained()
+    folded = await world.offsets()
+    first.kill()
+    second.start()
+    topic = world.direct.topics(ACCOUNT_LOG)
+    for partition in range(PARTITIONS):
+        why = await stopped(world, worker, partition)
+        assert f"{topic}/{partition} ends at" in why
+        assert f"and {folded[partition]} records of it were folded" in why
+    assert await world.offsets() == folded
+    rows.add(**world.told(number, "an unclean election cut off account.log", "stopped, said so"))
 
 
 @pytest.mark.parametrize("number", [22])

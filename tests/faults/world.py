@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from redis.asyncio import Redis
 
 from rules.fold import Partition
+from rules.state import VERSION
 from streams import keys, topics
 from streams.deploy import deploy
 from streams.keys import PartitionKeys
@@ -63,9 +64,9 @@ class World:
         """After a failover Redis is elsewhere."""
         return self.direct.model_copy(update={"redis": self.redis.direct})
 
-    def worker(self, stop_at: str = "", clock: str = "", **settings: Any) -> Worker:
+    def worker(self, stop_at: str = "", clock: str = "", next_build: bool = False, **settings: Any) -> Worker:
         made = Worker(self.settings.model_copy(update=settings), self.directory / f"worker{len(self.workers)}.log")
-        self.workers.append(made.start(stop_at, clock))
+        self.workers.append(made.start(stop_at, clock, next_build))
         return made
 
     # -- waiting --------------------------------------------------------------------------------------------
@@ -215,6 +216,12 @@ class World:
         async with Redis.from_url(self.redis.direct) as redis:
             return [int(await redis.hget(each.meta, "offset") or 0) for each in self._keys()]
 
+    async def outboxes(self) -> int:
+        """Messages that are committed and not yet published."""
+        async with Redis.from_url(self.redis.direct) as redis:
+            entries = [entry for each in self._keys() for entry in await redis.xrange(each.outbox)]
+        return sum(len(unpack_outbox(fields[b"m"])) for _, fields in entries)
+
     async def routed(self) -> None:
         """Returns when all that is in the source topics now is in the log."""
         for role in SOURCES:
@@ -265,7 +272,11 @@ class World:
                 tallies[int(key.decode().rpartition(":")[2])] = {k.decode(): int(n) for k, n in counts.items()}
         return Kept(
             unpack_partition(held),
-            {account.decode(): bytes(cramjam.lz4.decompress_block(blob)) for account, blob in accounts.items()},
+            # A build that keeps them in another version (25) keeps the same in it.
+            {
+                each.decode(): VERSION + bytes(cramjam.lz4.decompress_block(blob))[1:]
+                for each, blob in accounts.items()
+            },
             {account.decode(): int(at) for account, at in wakes},
             members,
             tallies,
