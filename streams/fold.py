@@ -40,12 +40,12 @@ from streams.pipeline import GapError, OtherLogError, Owned, StoppedError, fold_
 from streams.producer import Producer
 from streams.publisher import Publisher, order
 from streams.settings import Settings
+from streams.stalling import StalledError, Stalling
 from streams.store.base import Commit, Outbound, Refused, Store
 from streams.told import last_told
 from streams.topics import ACCOUNT_LOG
 
 log = structlog.get_logger()
-STALLED_S = 60.0
 LastTold: TypeAlias = Callable[[Mapping[int, int]], Awaitable[dict[int, Place]]]
 
 
@@ -69,19 +69,6 @@ class Held:
         return refolding is not None and partition.offset > max(refolding.told.offset, self.epoch_at)
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Since when a partition's fold stands where it does, and where the log ended then."""
-
-    offset: int
-    end: int
-    since: float
-
-
-class StalledError(Exception):
-    """The log goes on, and the fold does not."""
-
-
 class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     def __init__(
         self,
@@ -101,7 +88,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._turn = asyncio.Lock()  # held while partitions are folded, or change hands
         self._changed = asyncio.Event()
         self._fenced: dict[int, float] = {}  # ours by Kafka, somebody else's by Redis: since when
-        self._standing: dict[int, Standing] = {}
+        self._stalling = Stalling(self._topic)
         self._gaps: dict[int, tuple[int, int]] = {}  # stopped at: first, behind
         self.stopped_partitions: dict[int, str] = {}
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -464,23 +451,11 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     async def watch(self, now: float) -> None:
         """Raises StalledError; `now` in seconds."""
-        places = {TopicPartition(self._topic, number): number for number in self._held}
-        ends = await self._consumer.end_offsets(list(places)) if places else {}
-        standing: dict[int, Standing] = {}
-        for place, number in places.items():
-            if (held := self._held.get(number)) is None:
-                continue
-            offset, before = held.owned.partition.offset, self._standing.get(number)
-            if before is None or before.offset != offset or is_waiting() or ends[place] <= offset:
-                standing[number] = Standing(offset, ends[place], now)
-                continue
-            standing[number] = before
-            if ends[place] > before.end and now - before.since > STALLED_S:
-                raise StalledError(
-                    f"{place.topic}/{number} goes on to {ends[place]}; its fold stands at {offset} for "
-                    f"{now - before.since:.0f} s"
-                )
-        self._standing = standing
+        asked = [TopicPartition(self._topic, number) for number in self._held]
+        found = await self._consumer.end_offsets(asked) if asked else {}
+        ends = {place.partition: end for place, end in found.items()}
+        offsets = {number: offset for number, offset in self.positions().items() if number in ends}
+        self._stalling.look(now, offsets, ends, is_waiting())
 
     @Service.timer(SHOW_LAG_EVERY_S)
     async def _show_lag(self) -> None:

@@ -12,9 +12,10 @@ from aiokafka import TopicPartition
 from rules.fold import Partition
 from rules.ruleset import InForce
 from streams import outage
-from streams.fold import STALLED_S, Fold, Held, StalledError
+from streams.fold import Fold, Held
 from streams.pipeline import Owned
 from streams.settings import Settings
+from streams.stalling import STALLED_S, StalledError
 
 
 class Broker:
@@ -59,7 +60,7 @@ async def test_a_fold_that_stands_still_is_noticed(fold: Fold, broker: Broker) -
 async def test_a_log_that_does_not_go_on_is_none_of_its_faults(fold: Fold) -> None:
     await fold.watch(0)
     await fold.watch(10 * STALLED_S)
-    assert fold._standing[1].since == 0
+    assert fold._stalling.standing[1].since == 0
 
 
 async def test_every_step_begins_it_anew(fold: Fold, broker: Broker) -> None:
@@ -70,14 +71,14 @@ async def test_every_step_begins_it_anew(fold: Fold, broker: Broker) -> None:
         partition = msgspec.structs.replace(held.owned.partition, offset=91 + n)
         fold._held[1] = Held(Owned("token", partition, InForce(), 2))
     await fold.watch(5 * STALLED_S)
-    assert fold._standing[1].offset == 95
+    assert fold._stalling.standing[1].offset == 95
 
 
 async def test_an_outage_is_known(fold: Fold, broker: Broker, waiting: None) -> None:
     await fold.watch(0)
     broker.end = 101
     await fold.watch(10 * STALLED_S)
-    assert fold._standing[1].since == 10 * STALLED_S
+    assert fold._stalling.standing[1].since == 10 * STALLED_S
 
 
 async def test_a_partition_that_went_elsewhere_is_forgotten(fold: Fold, broker: Broker) -> None:
@@ -85,4 +86,4 @@ async def test_a_partition_that_went_elsewhere_is_forgotten(fold: Fold, broker: 
     del fold._held[1]
     broker.end = 101
     await fold.watch(10 * STALLED_S)
-    assert fold._standing == {}
+    assert fold._stalling.standing == {}
