@@ -23,7 +23,8 @@ from streams import offline, topics
 from streams.adapters import ADAPTERS, Adapters
 from streams.adapters import SHIPPED as SHIPPED_ADAPTERS
 from streams.adapters.times import instant_or_none
-from streams.cli import SHIPPED, app
+from streams.cli import app
+from streams.commands import SHIPPED
 from streams.decoding import decode_lines, plain
 from streams.settings import Settings
 from streams.sources import read as read_sources

@@ -41,7 +41,7 @@ def reached(*rungs: str, on_unknown: str = "stop") -> list[str]:
 
 
 def test_the_shipped_library_is_clean() -> None:
-    from streams.cli import warnings_about
+    from streams.commands.authoring import warnings_about
 
     assert list(map(str, warnings_about(load(SHIPPED)))) == []
 
