@@ -17,7 +17,7 @@ app = App(
     help="An event-driven, streaming segmenter for B2B accounts.",
     version_flags=["--version"],
 )
-NAMED = {"test": authoring.rehearse, "import": data.import_}
+NAMED: dict[str, Callable[..., Any]] = {"test": authoring.rehearse, "import": data.import_}
 PLAIN: tuple[Callable[..., Any], ...] = (
     *(authoring.check, authoring.replay, authoring.deploy),
     *(data.decode, data.send),
