@@ -43,10 +43,13 @@ from streams.settings import Settings
 from streams.stalling import StalledError, Stalling
 from streams.store.base import Commit, Outbound, Refused, Store
 from streams.told import last_told
-from streams.topics import ACCOUNT_LOG
+from streams.topics import ACCOUNT_LOG, MEMBERSHIPS
+from streams.words import ANY, Others, oldest
 
 log = structlog.get_logger()
+LOOK_FOR_OTHERS_EVERY_S = 5.0
 LastTold: TypeAlias = Callable[[Mapping[int, int]], Awaitable[dict[int, Place]]]
+Oldest: TypeAlias = Callable[[int, Others], Awaitable[int | None]]
 
 
 @dataclass(slots=True)
@@ -83,13 +86,17 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._settings, self._store, self._clock = settings, store, clock
         self._producer, self._publisher = producer, publisher
         self._topic = settings.topics(ACCOUNT_LOG)
+        self._memberships = settings.topics(MEMBERSHIPS)
         self._last_told: LastTold = partial(last_told, settings)
+        self._oldest: Oldest = partial(oldest, settings)
         self._held: dict[int, Held] = {}
         self._turn = asyncio.Lock()  # held while partitions are folded, or change hands
         self._changed = asyncio.Event()
         self._fenced: dict[int, float] = {}  # ours by Kafka, somebody else's by Redis: since when
         self._stalling = Stalling(self._topic)
         self._gaps: dict[int, tuple[int, int]] = {}  # stopped at: first, behind
+        # Where old words were found: since where in the log all is to be told anew, and up to where they stand.
+        self._tells_since: dict[int, tuple[int, int]] = {}
         self.stopped_partitions: dict[int, str] = {}
         self.counts: Counter[tuple[str, str]] = Counter()
         self._consumer: Any = None
@@ -133,6 +140,9 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             for each in acquired
         }
         told = await self._last_told(floors) if floors else {}
+        for number, each in acquired.items():
+            self._publisher.words.begins(number, each.words)
+        await self.look_for_others({p: floors[p] if waiting[p] else ANY for p in acquired})
         for number, each in acquired.items():
             self.stopped_partitions.pop(number, None)
             self._fenced.pop(number, None)
@@ -239,6 +249,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     def _let_go(self, partition: int) -> None:
         self._held.pop(partition, None)
+        self._tells_since.pop(partition, None)
         self._publisher.lost(partition)
 
     def _stop_at_gap(self, partition: int, first: int, behind: int) -> None:
@@ -372,6 +383,29 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             if back := back & ours:
                 await self._take_over(*sorted(back))
 
+    async def look_for_others(self, floors: Mapping[int, int] | None = None) -> None:
+        """Finds what somebody else has put among our words; what is old of it is told anew.
+
+        Of partitions in `floors` we have sent nothing yet, and shall send all from that place on.
+        """
+        words = self._publisher.words
+        asked = [
+            number for number in (self._held if floors is None else floors) if not self._publisher.is_busy(number)
+        ]
+        ends = {number: end for number in asked if (end := words.end(number)) is not None}
+        places = [TopicPartition(self._memberships, number) for number in ends]
+        for place, end in (await self._consumer.end_offsets(places) if places else {}).items():
+            number = place.partition
+            if words.end(number) == ends[number] and not self._publisher.is_busy(number):
+                words.looked(number, end, (floors or {}).get(number, ANY))
+        for number, others in list(words.others.items()):
+            since = await self._oldest(number, others)
+            if since is None:
+                words.mended(number, others.end)
+            else:
+                log.warning("old words", partition=number, at=others.start, end=others.end, since=since)
+                self._tells_since[number] = (since, others.end)
+
     async def _lost(self) -> set[int]:
         """Partitions that Redis has no more, or not as far as we wrote them; and those from which we were fenced,
         where nobody has them now."""
@@ -406,7 +440,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         now = self._clock.now()
         due = [(p, held) for p, held in self._held.items() if held.wants_tick(now)]
         for partition, held in list(self._held.items()):
-            if held.wants_epoch():
+            if held.wants_epoch() or (partition in self._tells_since and held.owned.partition.refolding is None):
                 begins = partial(self._begin_epoch, partition, held, now)
                 await wait_out("appending an epoch", begins, lambda: self.should_stop)
         if due:
@@ -419,12 +453,16 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         held.ticked = answer.offset
 
     async def _begin_epoch(self, partition: int, held: Held, now: int) -> None:
-        refolding = held.owned.partition.refolding
-        if refolding is None:
-            return
-        number = max(held.owned.partition.epoch, refolding.told.epoch) + 1
-        epoch = Epoch(received=now, number=number, since=refolding.since, lost=refolding.lost)
+        """Where all has been folded once more, or where somebody else's words stand among ours."""
+        owned = held.owned.partition
+        since, end = self._tells_since.get(partition, (owned.offset, 0))
+        epoch = Epoch(received=now, number=owned.epoch + 1, since=since)
+        if (refolding := owned.refolding) is not None:
+            number, since = max(owned.epoch, refolding.told.epoch) + 1, min(since, refolding.since)
+            epoch = Epoch(received=now, number=number, since=since, lost=refolding.lost)
         (answer,) = await self._producer.send([Outbound(ACCOUNT_LOG, "", encode_record(epoch))], now, partition)
+        self._tells_since.pop(partition, None)
+        self._publisher.words.mended(partition, end)
         held.epoch_at = answer.offset
 
     async def _until_due(self) -> None:
@@ -436,6 +474,13 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             await asyncio.wait_for(self._changed.wait(), seconds)
         except TimeoutError:
             return
+
+    @Service.timer(LOOK_FOR_OTHERS_EVERY_S)
+    async def _look_for_others(self) -> None:
+        try:
+            await self.look_for_others()
+        except AWAY as error:
+            log.info("not looked for others", why=f"{type(error).__name__}: {error}")
 
     @Service.timer(SHOW_LAG_EVERY_S)
     async def _watch(self) -> None:

@@ -5,7 +5,7 @@ one script on one node. Tags are chosen so that the slots of partitions are even
 
 | key | type | holds | owner |
 | --- | --- | --- | --- |
-| ns:{tag}:meta | hash | token, offset, batch, partition (packed) | fold |
+| ns:{tag}:meta | hash | token, offset, batch, partition (packed), words | fold |
 | ns:{tag}:accounts | hash | account → state (packed and squeezed, see store.base) | fold |
 | ns:{tag}:wakes | sorted set | account by the instant it is due, UTC ms | fold |
 | ns:{tag}:in:DIM/SEG | set | accounts in that segment | fold |
@@ -19,7 +19,20 @@ one script on one node. Tags are chosen so that the slots of partitions are even
 | ns:{ids}:restoring | hash | token, done: who restores links that Redis has lost, how far | router |
 | ns:{ids}:conflicts | hash | domain → who has it, and who claims it too | router |
 | ns:partitions | string | how many partitions this state was made for | worker |
+| ns:deploying | string, expires | who puts rules in force right now: one at a time | commands |
 | ns:alerted:ID | string, expires | a change that was alerted | alert agent |
+| ns:{alerts}:states | hash | account → its alerts, as in alerts.state | alerting |
+| ns:{alerts}:queue:WHO | sorted set | account by when WHO may be told; nobody: when time changes it | alerting |
+| ns:{alerts}:queues | set | WHO may have something waiting | alerting |
+| ns:{alerts}:sent:WHO | sorted set, expires | messages by when they were sent, for the limit | alerting |
+| ns:{alerts}:turn:WHO | string, expires | who sends there now, or that nobody does for a moment | alerting |
+| ns:{alerts}:writer | string, expires | the token of who writes states now | alerting |
+| ns:{alerts}:whole | string | that all that is in alerts.state is here | alerting |
+| ns:{to.NAME}:status | hash | of an endpoint: owners, since when it fails, disabled, what is asked of it | delivery |
+| ns:{to.NAME}:waiting:P | hash | change → a delivery that failed and is tried again (packed) | delivery |
+| ns:{to.NAME}:records | hash | change → what came of its delivery (packed) | delivery |
+| ns:{to.NAME}:done:HOW | sorted set | changes that were delivered, given up or superseded, by when | delivery |
+| ns:{to.NAME}:asked | hash | change → a delivery that somebody wants made again (packed) | commands |
 """
 
 from __future__ import annotations
@@ -120,5 +133,43 @@ def conflicts(namespace: str = NAMESPACE) -> str:
     return f"{namespace}:{{ids}}:conflicts"
 
 
+def deploying(namespace: str = NAMESPACE) -> str:
+    return f"{namespace}:deploying"
+
+
 def alerted(change_id: str, namespace: str = NAMESPACE) -> str:
     return f"{namespace}:alerted:{change_id}"
+
+
+def alerts(what: str, namespace: str = NAMESPACE) -> str:
+    """All in one slot: one script writes states and queues together."""
+    return f"{namespace}:{{alerts}}:{what}"
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointKeys:
+    """Of one endpoint that changes are delivered to; all in one slot."""
+
+    prefix: str
+
+    @classmethod
+    def of(cls, name: str, namespace: str = NAMESPACE) -> EndpointKeys:
+        return cls(f"{namespace}:{{to.{name}}}")
+
+    @property
+    def status(self) -> str:
+        return f"{self.prefix}:status"
+
+    @property
+    def records(self) -> str:
+        return f"{self.prefix}:records"
+
+    @property
+    def asked(self) -> str:
+        return f"{self.prefix}:asked"
+
+    def waiting(self, partition: int) -> str:
+        return f"{self.prefix}:waiting:{partition}"
+
+    def done(self, how: str) -> str:
+        return f"{self.prefix}:done:{how}"

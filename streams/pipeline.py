@@ -225,7 +225,9 @@ def published(folded: Folded, refolding: Refolding | None = None) -> Iterator[Ou
         yield Outbound(CHANGES, account, cloud_event(number, out.ruleset, out))
         following = outgoing[i + 1] if i + 1 < len(outgoing) else None
         if following is None or (following.offset, following.change.account) != (out.offset, account):
-            yield Outbound(MEMBERSHIPS, account, memberships(number, out.ruleset, out))
+            value = memberships(number, out.ruleset, out)
+            headers = () if value else (("offset", b"%d" % out.offset),)  # a tombstone has no position of its own
+            yield Outbound(MEMBERSHIPS, account, value, headers)
 
 
 def parked(folded: Folded) -> Iterator[Outbound]:

@@ -17,7 +17,9 @@ from mode import Service
 from streams.clock import RedisClock
 from streams.outage import wait_out
 from streams.producer import Producer
-from streams.store.base import Store
+from streams.store.base import Outbound, Store
+from streams.topics import MEMBERSHIPS, Topics
+from streams.words import Words
 
 log = structlog.get_logger()
 WAITING_AT_MOST = 50_000  # messages committed and not yet published
@@ -27,9 +29,13 @@ ENTRIES = 64
 class Publisher(Service):
     """Publishes each partition for itself: one that has much to tell keeps no other waiting."""
 
-    def __init__(self, store: Store, producer: Producer, clock: RedisClock, **kwargs: Any) -> None:
+    def __init__(
+        self, store: Store, producer: Producer, clock: RedisClock, topics: Topics | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self._store, self._producer, self._clock = store, producer, clock
+        self._memberships = (topics or Topics())(MEMBERSHIPS)
+        self.words = Words()
         self._waiting: dict[int, int] = {}  # messages committed and not published, of our partitions
         self._asked: set[int] = set()  # partitions in which there is something to look for
         self._tokens: dict[int, str] = {}
@@ -52,6 +58,7 @@ class Publisher(Service):
     def lost(self, partition: int) -> None:
         """Somebody else publishes it from now on."""
         self._waiting.pop(partition, None)
+        self.words.ends(partition)
         self._make_room()
 
     async def ended(self, partitions: Iterable[int], within_s: float) -> None:
@@ -102,8 +109,8 @@ class Publisher(Service):
         """Publishes the oldest entries of a partition; how many there were.
 
         Whether the partition is still ours is asked last: what stood still for a while since it read the outbox
-        would put an old word behind newer ones, and in a compacted topic it would stay. Only what stands still in
-        the middle of the sending can do so yet.
+        would put an old word behind newer ones. What stands still in the middle of the sending can do so yet:
+        the next owner finds it there (see `words`).
 
         What we have published ourselves is not told again when a Redis that has gone back has it once more: who
         takes the partition over reads at the end of the topic how far it was told.
@@ -116,13 +123,27 @@ class Publisher(Service):
             if not await self._is_ours(partition):
                 self.lost(partition)
                 return 0
-            await self._producer.send(messages, self._clock.now(), partition)
+            answers = await self._producer.send(messages, self._clock.now(), partition)
+            self._sent(partition, messages, answers, order(entries[0].id)[0])
             self._told[partition] = max(told, order(entries[-1].id))
-            await self._store.trim(partition, entries[-1].id)
+            token = self._tokens.get(partition, "")
+            await self._store.trim(partition, entries[-1].id, token, self.words.safe_up_to(partition))
             self.published += len(messages)
             if partition in self._waiting:
                 self._count(partition, -len(messages))
         return len(entries)
+
+    def _sent(self, partition: int, messages: list[Outbound], answers: list[Any], first_place: int) -> None:
+        count = sum(each.topic == MEMBERSHIPS for each in messages)
+        firsts = [each.offset for each in answers if each.topic == self._memberships]
+        if count:
+            # What is not older than this sending has it behind itself, and is as good as ours.
+            self.words.looked(partition, min(firsts, default=-1), first_place)
+            self.words.wrote(partition, min(firsts, default=-1), count, len(firsts) == 1)
+
+    def is_busy(self, partition: int) -> bool:
+        """Something of it may be on its way to the broker."""
+        return partition in self._draining
 
     async def _is_ours(self, partition: int) -> bool:
         ((token, _),) = await self._store.owners([partition])

@@ -44,12 +44,16 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Acquired:
-    """A partition as its new owner finds it. `files` is the text of the ruleset in force."""
+    """A partition as its new owner finds it. `files` is the text of the ruleset in force.
+
+    `words`: where in `segment.memberships` the words of its owners so far end; -1: that is not known.
+    """
 
     token: str
     partition: Partition
     files: dict[str, str] = field(default_factory=dict)
     next_wake: int = NEVER
+    words: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +125,9 @@ class Store(Protocol):
         Raises RedisError when it does not come to be in time.
         """
 
-    async def trim(self, partition: int, id: str) -> None:
-        """Forgets the entries up to and including `id`. Safe to repeat, and after a takeover."""
+    async def trim(self, partition: int, id: str, token: str = "", words: int = -1) -> None:
+        """Forgets the entries up to and including `id`. Safe to repeat, and after a takeover; of who owns the
+        partition by `token` it notes where their `words` end (-1: they do not know)."""
 
 
 def new_token() -> str:

@@ -36,6 +36,7 @@ class _Kept:
     files: dict[str, str] = field(default_factory=dict)
     accepted: tuple[int, int] | None = None
     tallies: dict[int, Counter[str]] = field(default_factory=dict)
+    words: int = -1
 
     def next_wake(self) -> int:
         return min(self.wakes.values(), default=NEVER)
@@ -48,7 +49,7 @@ class MemoryStore:
     async def acquire(self, partition: int) -> Acquired:
         kept = self._of(partition)
         kept.token = new_token()
-        return Acquired(kept.token, kept.partition, dict(kept.files), kept.next_wake())
+        return Acquired(kept.token, kept.partition, dict(kept.files), kept.next_wake(), kept.words)
 
     async def load(self, partition: int, accounts: Iterable[str]) -> dict[str, AccountState]:
         held = self._of(partition).accounts
@@ -93,8 +94,11 @@ class MemoryStore:
     async def safe(self, partition: int) -> None:
         pass
 
-    async def trim(self, partition: int, id: str) -> None:
-        outbox = self._of(partition).outbox
+    async def trim(self, partition: int, id: str, token: str = "", words: int = -1) -> None:
+        kept = self._of(partition)
+        if words >= 0 and token == kept.token:
+            kept.words = words
+        outbox = kept.outbox
         for each in [each for each in outbox if _order(each) <= _order(id)]:
             del outbox[each]
 

@@ -37,10 +37,13 @@ from streams.store.base import (
     unpack_partition,
     unpack_state,
 )
+from streams.store.sweeping import AHEAD, SLICE, Ahead, Smallest
 from streams.store.together import Together
 
 BARRIER_MS = 2_000
 _COMMIT = Path(__file__).with_name("commit.lua").read_text()
+_TRIM = Path(__file__).with_name("trim.lua").read_text()
+_NAMES = Path(__file__).with_name("names.lua").read_text()
 
 
 def connect(settings: Settings, timeout: float = 5.0) -> Redis:
@@ -81,18 +84,30 @@ class RedisStore:
         self._barrier = barrier
         self._keys = [PartitionKeys.of(p, partitions, namespace) for p in range(partitions)]
         self._commit = self._redis.register_script(_COMMIT)
+        self._trim = self._redis.register_script(_TRIM)
+        self._names = self._redis.register_script(_NAMES)
         self._together = Together(redis)
+        self._held: dict[int, tuple[str, int]] = {}  # token and offset, as far as we know
+        self._ahead: dict[int, Ahead] = {}
 
     async def acquire(self, partition: int) -> Acquired:
         keys, token = self._keys[partition], new_token()
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.meta, "token", token)
-            pipe.hget(keys.meta, "partition")
+            pipe.hmget(keys.meta, "partition", "words")
             pipe.get(keys.ruleset)
             pipe.zrange(keys.wakes, 0, 0, withscores=True)
-            _, blob, files, first = await pipe.execute()
+            _, (blob, words), files, first = await pipe.execute()
         held = unpack_partition(blob) if blob else Partition(partition)
-        return Acquired(token, held, unpack_files(files) if files else {}, int(first[0][1]) if first else NEVER)
+        self._held[partition] = token, held.offset
+        self._ahead.pop(partition, None)
+        return Acquired(
+            token,
+            held,
+            unpack_files(files) if files else {},
+            int(first[0][1]) if first else NEVER,
+            -1 if words is None else int(words),
+        )
 
     async def load(self, partition: int, accounts: Iterable[str]) -> dict[str, AccountState]:
         names = list(accounts)
@@ -114,12 +129,37 @@ class RedisStore:
         return sorted(set(found))
 
     async def accounts_after(self, partition: int, account: str, limit: int) -> list[str]:
-        names = [name.decode() for name in await self._redis.hkeys(self._keys[partition].accounts)]
-        return sorted(name for name in names if name > account)[:limit]
+        known = self._ahead.get(partition)
+        found = known.next(account, limit) if known is not None else None
+        if found is None:
+            smallest = Smallest(account, max(limit, AHEAD))
+            cursor = b"0"
+            while True:
+                keys, arguments = [self._keys[partition].accounts], [cursor, SLICE]
+                cursor, names = await self._together.run(self._names, keys, arguments)
+                smallest.hear(names)
+                if cursor == b"0":
+                    break
+            ahead, whole = smallest.found()
+            found = ahead[:limit]
+            if (held := self._held.get(partition)) is not None:
+                self._ahead[partition] = Ahead(*held, account, ahead, whole)
+        return found
+
+    def _follow(self, commit: Commit, is_written: bool) -> None:
+        """What we know of a partition, after a commit."""
+        number = commit.partition.number
+        if number in self._ahead and not (is_written and self._ahead[number].follow(commit)):
+            del self._ahead[number]
+        if is_written and self._held.get(number, ("", 0))[0] == commit.token:
+            self._held[number] = commit.token, commit.partition.offset
+        else:
+            self._held.pop(number, None)
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         keys, arguments = self._written(commit)
         status, number = await self._together.run(self._commit, keys, arguments)
+        self._follow(commit, status in (b"OK", b"REPEATED"))
         match status:
             case b"OK" | b"REPEATED":
                 return Committed(int(float(number)) if number else NEVER, repeated=status == b"REPEATED")
@@ -162,9 +202,10 @@ class RedisStore:
         if not (there if self._barrier == "replica" else there[0]):
             raise RedisError(f"no {self._barrier} has what was committed after {BARRIER_MS} ms (ISOTHERM_BARRIER)")
 
-    async def trim(self, partition: int, id: str) -> None:
-        offset, _, n = id.partition("-")
-        await self._together.ask("XTRIM", self._keys[partition].outbox, "MINID", "=", f"{offset}-{int(n) + 1}")
+    async def trim(self, partition: int, id: str, token: str = "", words: int = -1) -> None:
+        (offset, _, n), keys = id.partition("-"), self._keys[partition]
+        arguments = [f"{offset}-{int(n) + 1}", token, "" if words < 0 else words]
+        await self._together.run(self._trim, [keys.meta, keys.outbox], arguments)
 
     async def tallies(self, partition: int, day: int) -> dict[str, int]:
         found = await self._redis.hgetall(self._keys[partition].tally(day))

@@ -140,6 +140,17 @@ async def test_the_outbox_keeps_order_and_is_trimmed_by_id(store: Store) -> None
     assert [entry.id for entry in await store.outbox(0, 10)] == [entries[2].id]
 
 
+async def test_the_next_owner_learns_where_the_words_of_its_owners_end(store: Store) -> None:
+    first = await store.acquire(0)
+    assert first.words == -1
+    await store.trim(0, "1-0", first.token, 17)
+    await store.trim(0, "1-0", first.token)  # does not know: what was known stays
+    second = await store.acquire(0)
+    assert second.words == 17
+    await store.trim(0, "1-0", first.token, 30)  # an old owner, late
+    assert (await store.acquire(0)).words == 17
+
+
 @pytest.mark.parametrize("count", [0, 1, 1_999, 2_000, 2_001, 9_001])
 async def test_batches_of_any_size_are_written_whole(store: Any, count: int) -> None:
     accounts = [f"account-{i:05}" for i in range(count)]

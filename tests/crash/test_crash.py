@@ -126,9 +126,9 @@ class LostReply:
         self._reached("commit sent, reply unread")
         return done
 
-    async def trim(self, partition: int, id: str) -> None:
+    async def trim(self, partition: int, id: str, *own: Any) -> None:
         self._reached("produced, before trim")
-        await self._store.trim(partition, id)
+        await self._store.trim(partition, id, *own)
         self._reached("trimmed")
 
     def __getattr__(self, name: str) -> Any:

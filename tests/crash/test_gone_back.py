@@ -24,6 +24,7 @@ from streams.settings import Settings
 from streams.store.base import Commit
 from streams.store.memory import MemoryStore
 from streams.told import place_of
+from streams.words import Words
 
 SWEEPS = [Tick(received=START + 31 * 86_400_000 + n) for n in range(2)]
 
@@ -136,11 +137,16 @@ async def test_an_epoch_counts_on_from_what_was_told() -> None:
 class Nobody:
     """A consumer and a publisher that are told and do nothing."""
 
+    words = Words()
+
     def __getattr__(self, name: str) -> Any:
         return lambda *given: None
 
     async def beginning_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(places, 0)
+
+    async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return {}
 
 
 class Emptied:

@@ -62,8 +62,8 @@ class WiredStore(RedisStore):
             reached("outbox")
         return entries
 
-    async def trim(self, partition: int, id: str) -> None:
-        await super().trim(partition, id)
+    async def trim(self, partition: int, id: str, *own: Any) -> None:
+        await super().trim(partition, id, *own)
         reached("trim")
 
 

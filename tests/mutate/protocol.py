@@ -156,9 +156,9 @@ MUTANTS = (
     Mutant(
         "publish, then trim",
         "streams/publisher.py",
-        "await self._producer.send(messages, self._clock.now(), partition)",
+        "answers = await self._producer.send(messages, self._clock.now(), partition)",
         "await self._store.trim(partition, entries[-1].id)\n"
-        "            await self._producer.send(messages, self._clock.now(), partition)",
+        "            answers = await self._producer.send(messages, self._clock.now(), partition)",
         (SIMULATOR, CRASH),
     ),
     Mutant(
@@ -166,6 +166,20 @@ MUTANTS = (
         "streams/fold.py",
         "self._publisher.committed(number, 0, owned.token)",
         "pass",
+        (SIMULATOR,),
+    ),
+    Mutant(
+        "old words behind our own are found",
+        "streams/words.py",
+        "if written is not None and end > written.behind:",
+        "if False:",
+        (SIMULATOR,),
+    ),
+    Mutant(
+        "old words are looked for by the next owner too",
+        "streams/words.py",
+        "if behind >= 0:",
+        "if False:",
         (SIMULATOR,),
     ),
     Mutant(
@@ -192,8 +206,8 @@ MUTANTS = (
     Mutant(
         "an epoch comes after all epochs that were told",
         "streams/fold.py",
-        "number = max(held.owned.partition.epoch, refolding.told.epoch) + 1",
-        "number = 0",
+        "number, since = max(owned.epoch, refolding.told.epoch) + 1, min(since, refolding.since)",
+        "number, since = 0, min(since, refolding.since)",
         (SIMULATOR, GONE_BACK),
     ),
     Mutant(

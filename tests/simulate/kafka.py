@@ -180,6 +180,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    topic: str
     offset: int
 
 
@@ -203,5 +204,5 @@ class KafkaProducer:
             self._topics.append(tp, **each)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         await self._gate("send", "after")
-        answer.set_result(Answer(first))
+        answer.set_result(Answer(topic, first))
         return answer

@@ -108,10 +108,16 @@ A0, A1, MET = ACCOUNTS[0], ACCOUNTS[2], ACCOUNTS[3]
         *(GoOn("A"), Publish("A"), Hear("A")),
     ]
 )
-@example(  # an old publisher has the last word in the compacted topic, and the changes are right all the same
+@example(  # an old publisher would have the last word in the compacted topic
     [
         *(Turn("A"), Put(A0, "visited"), Fold("A"), Publish("A", trip("after outbox", "held"))),
         *(Own("B", 0, told=False), Put(A0, "visited"), Turn("B"), Publish("B"), GoOn("A")),
+    ]
+)
+@example(  # the same, when it had asked already whether the partition was its own: what is old is found, and mended
+    [
+        *(Turn("A"), Put(A0, "visited"), Fold("A"), Publish("A", trip("before send", "held"))),
+        *(Own("B", 0, told=False), Put(A0, "visited"), Put(A0, "visited"), Turn("B"), Publish("B"), GoOn("A")),
     ]
 )
 @example(  # what was fetched before a rebalance is in hand after it

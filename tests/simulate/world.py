@@ -40,6 +40,7 @@ from streams.settings import Settings
 from streams.store.base import Acquired, Commit, unpack_outbox, unpack_state
 from streams.store.memory import MemoryStore
 from streams.topics import ACCOUNT_LOG, CHANGES, CONFIGS, DEAD_LETTERS, MEMBERSHIPS, WEB_ACTIVITY
+from streams.words import Others, oldest_of
 from tests.faults.oracle import Found, Kept, Told
 from tests.simulate.kafka import Consumer, KafkaProducer, Reader, Topics
 from tests.simulate.rulesets import POISON, RULESETS
@@ -111,8 +112,8 @@ class SimulatedStore(MemoryStore):
         self._remember(partition)
         return acquired
 
-    async def trim(self, partition: int, id: str) -> None:
-        await super().trim(partition, id)
+    async def trim(self, partition: int, id: str, *own: Any) -> None:
+        await super().trim(partition, id, *own)
         self._remember(partition)
 
     def _write(self, kept: Any, commit: Commit) -> None:
@@ -186,12 +187,16 @@ class Worker:
         self.fold = Fold(SETTINGS, store, producer, self.publisher, self.clock)
         self.fold._consumer = self.consumer = Consumer(world.topics, self.gate)
         self.fold._last_told = self._last_told
+        self.fold._oldest = self._oldest
 
     async def _last_told(self, floors: Any) -> Any:
         await self.gate("told", "before")
         found = await told.last_told(SETTINGS, floors)
         await self.gate("told", "after")
         return found
+
+    async def _oldest(self, partition: int, others: Others) -> int | None:
+        return oldest_of(self._world.topics.of(TopicPartition(MEMBERSHIPS, partition)), others)
 
     async def gate(self, call: str, when: str) -> None:
         if self.is_dead:
@@ -238,7 +243,6 @@ class Worker:
         if any(each.kind in TURNS for each in going):
             going += [each for each in self.doing if each.turn and each not in going]
         for doing in going:
-            self._world.published_late |= doing.kind == "publish"
             doing.goes_on.set()
         for doing in going:
             await self._until_held(doing, again=True)
@@ -289,6 +293,9 @@ class Worker:
     async def looks_after(self, trip: Trip | None = None) -> None:
         await self.does("look", self.fold.look_after, trip)
 
+    async def looks_for_others(self) -> None:
+        await self.does("look", self.fold.look_for_others, None)
+
     async def is_assigned(self, partitions: Iterable[int], trip: Trip | None = None) -> None:
         """A rebalance as aiokafka has it: all are revoked, then what is ours now is assigned."""
         revoked = self.consumer.assignment()
@@ -315,7 +322,6 @@ class World:
         self.lost_writes = self.lost_log = False
         self.poisoned: set[str] = set()
         self.any_astray = False
-        self.published_late = False  # what was held up in a publisher went on
         self.said: list[str] = []
 
     def run(self, schedule: Iterable[Any]) -> Found:
@@ -439,6 +445,7 @@ class World:
                 await self.assign("A", ALL)
                 continue
             await last.looks_after()
+            await last.looks_for_others()
             await last.folds(5)
             await last.publishes()
             await last.appends()
@@ -460,6 +467,8 @@ class World:
         return (
             len(held) == PARTITIONS
             and not last.publisher._wanted.is_set()
+            and not last.publisher.words.others
+            and not last.fold._tells_since
             and all(self._is_done(number, each) for number, each in held.items())
         )
 
