@@ -142,7 +142,8 @@ class World:
             ends = await self._ends(role)
             reached = self._routed if role in SOURCES else self._folded
             await self.until(f"{role} up to {ends}", lambda ends=ends, reached=reached: reached(ends), within_s)
-        await self.until("an empty outbox", self._published, within_s)
+        folded = await self.offsets()
+        await self.until("outboxes emptied", lambda: self._published(folded), within_s)
         return time.monotonic() - began
 
     async def _ends(self, role: str) -> dict[TopicPartition, int]:
@@ -170,14 +171,13 @@ class World:
                     return False
         return True
 
-    async def _published(self) -> bool:
-        """Each partition's outbox has been empty, or holds only what came after we looked first."""
+    async def _published(self, folded: list[int]) -> bool:
+        """Each outbox is empty, or holds only what was folded after these offsets."""
         async with Redis.from_url(self.redis.direct) as redis:
-            for each in self._keys():
-                offset = int(await redis.hget(each.meta, "offset") or 0)
+            for each, offset in zip(self._keys(), folded, strict=True):
                 self.outbox_most = max(self.outbox_most, await redis.xlen(each.outbox))
                 first = await redis.xrange(each.outbox, "-", "+", count=1)
-                if first and int(first[0][0].split(b"-")[0]) <= offset - 1:
+                if first and int(first[0][0].split(b"-")[0]) < offset:
                     return False
         return True
 
