@@ -55,6 +55,16 @@ async def started(settings: Settings, group: str, stopped: Callable[[], bool]) -
     return await wait_out("Kafka", start, stopped)
 
 
+def set_aside(consumer: Any, place: TopicPartition) -> None:
+    """Nothing is read there until somebody seeks and resumes.
+
+    Paused is not enough: for a partition without a place aiokafka asks where it begins, over and over, and fetches
+    nothing else from that broker meanwhile.
+    """
+    consumer.seek(place, 0)
+    consumer.pause(place)
+
+
 async def first_offset(consumer: Any, settings: Settings, place: TopicPartition) -> int:
     """The offset of the first message that the broker has, or of the next one."""
     return await _ask(consumer, settings, "beginning_offsets", place)

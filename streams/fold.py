@@ -32,6 +32,7 @@ from streams.consuming import (
     end_offset,
     fetch,
     first_offset,
+    set_aside,
     show_lag,
     started,
 )
@@ -156,6 +157,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
                 owned = await self._gone_back(owned, told.get(number))
             except StoppedError:
                 self._fenced[number] = asyncio.get_running_loop().time()
+                set_aside(self._consumer, TopicPartition(self._topic, number))
                 continue
             self._held[number] = Held(owned)
             await self._read_on(number, owned.partition)
@@ -262,7 +264,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     def _stop_partition(self, partition: int, why: str) -> None:
         self._let_go(partition)
-        self._consumer.pause(TopicPartition(self._topic, partition))
+        set_aside(self._consumer, TopicPartition(self._topic, partition))
         self.stopped_partitions[partition] = why
         log.error("partition stopped", partition=partition, why=why)
 
