@@ -15,9 +15,11 @@ from aiokafka import AIOKafkaProducer
 from streams.connecting import kafka_options
 from streams.settings import Settings
 from streams.store.base import Outbound
-from streams.topics import ACCOUNT_LOG, LARGEST_MESSAGE, LIKE_THE_LOG
+from streams.topics import ACCOUNT_LOG, CHANGES, LARGEST_MESSAGE, LIKE_THE_LOG
 
 BATCH_BYTES = 512 * 1024
+# A structured CloudEvent says so, in CloudEvents' binding to Kafka.
+STRUCTURED = ("content-type", b"application/cloudevents+json; charset=UTF-8")
 
 
 @lru_cache(200_000)
@@ -45,7 +47,7 @@ class Producer:
     """Sends lists of messages and returns when the broker has all of them."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._settings, self._changes = settings, settings.topics(CHANGES)
         self._turn = itertools.count()
         self._kafka: Any = None
 
@@ -74,7 +76,7 @@ class Producer:
         one for each Kafka batch. Raises the broker's error if any of them was not taken.
         """
         left = [
-            (place, self._batches(group, at))
+            (place, self._batches(group, at, [STRUCTURED] if place[0] == self._changes else []))
             for place, group in (await self._grouped(messages, partition)).items()
         ]
         answers: list[Any] = []
@@ -112,11 +114,11 @@ class Producer:
             groups[role, number].append(message)
         return {(topics(role), number): group for (role, number), group in groups.items()}
 
-    def _batches(self, group: list[Outbound], at: int) -> list[Any]:
+    def _batches(self, group: list[Outbound], at: int, further: list[tuple[str, bytes]]) -> list[Any]:
         batches = []
         batch = self._kafka.create_batch()
         for message in group:
-            key, headers = message.key.encode() if message.key else None, list(message.headers)
+            key, headers = message.key.encode() if message.key else None, [*message.headers, *further]
             if batch.append(key=key, value=message.value, timestamp=at, headers=headers) is None:
                 batch.close()
                 batches.append(batch)

@@ -17,7 +17,7 @@ from tests.live.conftest import TIMEOUT_S
 
 @pytest.mark.kafka
 async def test_nothing_waits_for_a_partition_that_is_set_aside(settings: Settings) -> None:
-    """Where its messages begin nobody has said. aiokafka would ask the group, which does not know either, again and
+    """Where to begin there nobody has said. aiokafka would ask the group, which does not know either, again and
     again, and fetch nothing else from that broker meanwhile."""
     await topics.create(settings)
     topic = settings.topics(topics.ACCOUNT_LOG)

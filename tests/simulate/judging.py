@@ -12,6 +12,7 @@ from rules.records import Release, decode_record
 from rules.state import unpack
 from rules.work import Outcome
 from streams.pipeline import Owned, fold_batch
+from streams.producer import STRUCTURED
 from streams.store.base import Outbound
 from streams.store.memory import MemoryStore
 from streams.topics import ACCOUNT_LOG, CHANGES, DEAD_LETTERS, MEMBERSHIPS
@@ -110,7 +111,7 @@ def _have_positions(report: Report, world: World) -> None:
 
 def _plain(role: str, message: Any) -> Any:
     key = "" if role == ACCOUNT_LOG else message.key
-    return role, key, message.value, tuple(message.headers)
+    return role, key, message.value, tuple(each for each in message.headers if each != STRUCTURED)
 
 
 def _source(headers: Any, name: str = "source") -> str:
