@@ -7,16 +7,19 @@ whatever is delivered twice.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from rules import contract
 from rules.fold import Outgoing
 from rules.ruleset import Dimension, Ruleset
 from rules.state import NEVER, NOWHERE, Answer, Standing, standing_in
-from rules.work import Kind
+from rules.work import Cause, Kind
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _encode = msgspec.json.Encoder().encode
@@ -43,17 +46,17 @@ def cloud_event(partition: int, ruleset: Ruleset, out: Outgoing) -> bytes:
     """The change as one CloudEvent. `partition` and the position make its id."""
     change = out.change
     return _encode(
-        {
-            "specversion": "1.0",
-            "id": change_id(partition, out),
-            "source": f"/isotherm/account.log/{partition}",
-            "type": str(change.kind),
-            "subject": change.account,
-            "time": iso(change.effective),
-            "datacontenttype": "application/json",
-            "partitionkey": change.account,
-            "data": _data(partition, ruleset, out),
-        }
+        contract.Event(
+            specversion="1.0",
+            id=change_id(partition, out),
+            source=f"/isotherm/account.log/{partition}",
+            type=_TYPES[change.kind],
+            subject=change.account,
+            time=iso(change.effective),
+            datacontenttype="application/json",
+            partitionkey=change.account,
+            data=_DATA[change.kind](partition, ruleset, out),
+        )
     )
 
 
@@ -63,63 +66,114 @@ def memberships(partition: int, ruleset: Ruleset, out: Outgoing) -> bytes | None
     if state.deleted or state.merged_into:
         return None
     return _encode(
-        {
-            "account": change.account,
-            "name": change.name,
-            "memberships": {each.name: _plain(each, standing_in(state, each.name)) for each in ruleset.dimensions},
-            "effective": iso(change.effective),
-            "position": _position(partition, out),
-            "ruleset": ruleset.hash,
-        }
+        contract.Memberships(
+            account=change.account,
+            name=change.name,
+            memberships={each.name: _plain(each, standing_in(state, each.name)) for each in ruleset.dimensions},
+            effective=iso(change.effective),
+            position=_position(partition, out),
+            ruleset=ruleset.hash,
+        )
     )
 
 
-def _data(partition: int, ruleset: Ruleset, out: Outgoing) -> dict[str, Any]:
+class _Told(TypedDict):
+    """What the data of every event says."""
+
+    account: str
+    name: str
+    provisional: bool | UnsetType
+    effective: str
+    decided: str
+    cause: contract.Cause
+    origin: contract.Origin
+    stays_until: str | None
+    reason: dict[str, Any]
+    owner: str
+    action: dict[str, Any]
+    ruleset: str
+    deployment: str | UnsetType
+    position: contract.Position
+
+
+def _told(partition: int, ruleset: Ruleset, out: Outgoing) -> _Told:
     change = out.change
-    data: dict[str, Any] = {"account": change.account, "name": change.name}
-    if change.provisional:
-        data["provisional"] = True
-    if change.kind is Kind.STATE:
-        data |= _state_data(ruleset, out)
-    else:
-        data |= {"dimension": change.dimension, **_move(out)}
-    return data | {
+    return {
+        "account": change.account,
+        "name": change.name,
+        "provisional": True if change.provisional else UNSET,
         "effective": iso(change.effective),
         "decided": iso(change.decided),
-        "cause": str(change.cause),
+        "cause": _CAUSES[change.cause],
         "origin": change.origin,
         "stays_until": instant_or_none(change.stays_until),
         "reason": readable(change.reason),
         "owner": change.owner,
         "action": change.action,
         "ruleset": ruleset.hash,
+        "deployment": change.deployment or UNSET,
         "position": _position(partition, out),
     }
 
 
-def _move(out: Outgoing) -> dict[str, Any]:
+def _moved(partition: int, ruleset: Ruleset, out: Outgoing) -> contract.Moved:
     change = out.change
-    if change.kind is Kind.MOVED:
-        return {"from": _one(change.before), "to": _one(change.after)}
-    return {"segment": change.segment, "members": list(change.after)}
+    return contract.Moved(
+        dimension=change.dimension,
+        before=_one(change.before),
+        after=_one(change.after),
+        **_told(partition, ruleset, out),
+    )
 
 
-def _state_data(ruleset: Ruleset, out: Outgoing) -> dict[str, Any]:
+def _crossed(partition: int, ruleset: Ruleset, out: Outgoing) -> contract.Crossed:
     change = out.change
-    if change.merged_into:
-        return {"merged_into": change.merged_into, "memberships": {}}
-    if change.deleted:
-        return {"deleted": True, "memberships": {}}
-    return {
-        "memberships": {
-            each.name: {
-                "answer": _plain(each, standing := change.memberships.get(each.name, NOWHERE)),
-                "since": since(standing),
-                "stays_until": instant_or_none(ruleset.stays_until(each, out.state)),
-            }
-            for each in ruleset.dimensions
-        }
-    }
+    return contract.Crossed(
+        dimension=change.dimension,
+        segment=change.segment,
+        members=list(change.after),
+        **_told(partition, ruleset, out),
+    )
+
+
+def _state(partition: int, ruleset: Ruleset, out: Outgoing) -> contract.State:
+    change = out.change
+    gone = change.deleted or bool(change.merged_into)
+    return contract.State(
+        merged_into=change.merged_into or UNSET,
+        deleted=True if change.deleted and not change.merged_into else UNSET,
+        memberships={} if gone else {each.name: _membership(each, ruleset, out) for each in ruleset.dimensions},
+        **_told(partition, ruleset, out),
+    )
+
+
+def _membership(dimension: Dimension, ruleset: Ruleset, out: Outgoing) -> contract.Membership:
+    standing = out.change.memberships.get(dimension.name, NOWHERE)
+    stays_until = instant_or_none(ruleset.stays_until(dimension, out.state))
+    return contract.Membership(_plain(dimension, standing), since(standing), stays_until)
+
+
+_DATA: dict[Kind, Callable[[int, Ruleset, Outgoing], contract.Data]] = {
+    Kind.MOVED: _moved,
+    Kind.ENTERED: _crossed,
+    Kind.LEFT: _crossed,
+    Kind.STATE: _state,
+}
+_TYPES: dict[Kind, contract.EventType] = {
+    Kind.MOVED: "segment.moved",
+    Kind.ENTERED: "segment.entered",
+    Kind.LEFT: "segment.left",
+    Kind.STATE: "account.state",
+}
+_CAUSES: dict[Cause, contract.Cause] = {
+    Cause.DATA: "data",
+    Cause.TIME: "time",
+    Cause.RULES: "rules",
+    Cause.IDENTITY: "identity",
+    Cause.MERGE: "merge",
+    Cause.OVERRIDE: "override",
+    Cause.REBUILD: "rebuild",
+}
 
 
 def _plain(dimension: Dimension, standing: Standing) -> str | list[str] | None:
@@ -135,8 +189,8 @@ def _one(answer: Answer) -> str | None:
     return answer[0] if answer else None
 
 
-def _position(partition: int, out: Outgoing) -> dict[str, int]:
-    return {"partition": partition, "epoch": out.epoch, "offset": out.offset, "n": out.n}
+def _position(partition: int, out: Outgoing) -> contract.Position:
+    return contract.Position(partition, out.epoch, out.offset, out.n)
 
 
 def instant_or_none(instant: int) -> str | None:

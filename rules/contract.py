@@ -25,6 +25,7 @@ Instant: TypeAlias = Annotated[
         examples=["2026-03-09T10:00:00.000Z"],
     ),
 ]
+EventType: TypeAlias = Literal["segment.moved", "segment.entered", "segment.left", "account.state"]
 Cause: TypeAlias = Annotated[
     Literal["data", "time", "rules", "merge", "identity", "override", "backfill", "rebuild"],
     Meta(description="What made it happen: new data, time alone, other rules, two accounts that are one, …"),
@@ -35,6 +36,18 @@ Origin: TypeAlias = Annotated[
 ]
 Until: TypeAlias = Annotated[
     Instant | None, Meta(description="The instant at which time alone may end this; null: none")
+]
+Name: TypeAlias = Annotated[str, Meta(description="The fact `name` of the account; empty: it is not known")]
+Provisional: TypeAlias = Annotated[
+    bool | UnsetType, Meta(description="Known by its domain or group only; it may be merged into another")
+]
+Segment: TypeAlias = Annotated[str | None, Meta(description="A segment of the ladder; null: none")]
+Decided: TypeAlias = Annotated[Instant, Meta(description="The log's time when it was decided")]
+Effective: TypeAlias = Annotated[Instant, Meta(description="When it took effect")]
+Owner: TypeAlias = Annotated[str, Meta(description="Whose the segment is, as its rule says it; may be empty")]
+RulesetHash: TypeAlias = Annotated[str, Meta(description="The hash of the ruleset that decided")]
+Deployment: TypeAlias = Annotated[
+    str | UnsetType, Meta(description="With cause `rules`: the deployment that put these rules in force")
 ]
 Answer: TypeAlias = Annotated[
     str | list[str] | None,
@@ -65,20 +78,21 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
     """An account went from one segment of a ladder to another; null: none."""
 
     account: str
-    name: str
-    provisional: bool | UnsetType = UNSET
+    name: Name
+    provisional: Provisional = UNSET
     dimension: str
-    before: str | None = field(name="from")
-    after: str | None = field(name="to")
-    effective: Instant
-    decided: Instant
+    before: Segment = field(name="from")
+    after: Segment = field(name="to")
+    effective: Effective
+    decided: Decided
     cause: Cause
     origin: Origin
     stays_until: Until
     reason: Reason
-    owner: str
+    owner: Owner
     action: Action
-    ruleset: str
+    ruleset: RulesetHash
+    deployment: Deployment = UNSET
     position: Position
 
 
@@ -86,20 +100,21 @@ class Crossed(msgspec.Struct, frozen=True, kw_only=True):
     """An account entered or left one segment of a set; `members` are all that it is in afterwards."""
 
     account: str
-    name: str
-    provisional: bool | UnsetType = UNSET
+    name: Name
+    provisional: Provisional = UNSET
     dimension: str
     segment: str
-    members: list[str]
-    effective: Instant
-    decided: Instant
+    members: Annotated[list[str], Meta(description="All segments of the set that it is in afterwards")]
+    effective: Effective
+    decided: Decided
     cause: Cause
     origin: Origin
     stays_until: Until
     reason: Reason
-    owner: str
+    owner: Owner
     action: Action
-    ruleset: str
+    ruleset: RulesetHash
+    deployment: Deployment = UNSET
     position: Position
 
 
@@ -107,7 +122,7 @@ class Membership(msgspec.Struct, frozen=True):
     """Where an account stands in one dimension."""
 
     answer: Answer
-    since: Instant | None
+    since: Annotated[Instant | None, Meta(description="Since when; null: nothing is kept")]
     stays_until: Until
 
 
@@ -118,20 +133,21 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     account: str
-    name: str
-    provisional: bool | UnsetType = UNSET
-    merged_into: str | UnsetType = UNSET
+    name: Name
+    provisional: Provisional = UNSET
+    merged_into: Annotated[str | UnsetType, Meta(description="The account that it is one with now")] = UNSET
     deleted: bool | UnsetType = UNSET
     memberships: dict[str, Membership]
-    effective: Instant
-    decided: Instant
+    effective: Effective
+    decided: Decided
     cause: Cause
     origin: Origin
     stays_until: Until
     reason: Annotated[dict[str, Any], Meta(description="A reason for each dimension")]
-    owner: str
+    owner: Owner
     action: Action
-    ruleset: str
+    ruleset: RulesetHash
+    deployment: Deployment = UNSET
     position: Position
 
 
@@ -145,11 +161,11 @@ class Event(msgspec.Struct, Generic[D], frozen=True):
     specversion: Literal["1.0"]
     id: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+\.\d+$", examples=["0.0.4.0"])]
     source: Annotated[str, Meta(pattern=r"^/isotherm/account\.log/\d+$")]
-    type: Literal["segment.moved", "segment.entered", "segment.left", "account.state"]
+    type: EventType
     subject: Annotated[str, Meta(description="The account")]
-    time: Annotated[Instant, Meta(description="When it took effect")]
+    time: Effective
     datacontenttype: Literal["application/json"]
-    partitionkey: str
+    partitionkey: Annotated[str, Meta(description="The account, the key of the message")]
     data: D
 
 
@@ -157,11 +173,11 @@ class Memberships(msgspec.Struct, frozen=True, kw_only=True):
     """All an account is in, the newest message for each account kept; a tombstone when it is gone."""
 
     account: str
-    name: str
+    name: Name
     memberships: dict[str, Answer]
-    effective: Instant
+    effective: Effective
     position: Position
-    ruleset: str
+    ruleset: RulesetHash
 
 
 DATA: dict[str, type[Moved] | type[Crossed] | type[State]] = {
