@@ -39,8 +39,13 @@ def announce(work: Work, dimension: Dimension, before: Answer, now: int, cause: 
                 segment.owner if segment else "",
                 segment.action if segment else {},
                 is_provisional(work.account),
+                deployment=_deployment(work, cause),
             )
         )
+
+
+def _deployment(work: Work, cause: Cause) -> str:
+    return work.rules.deployment if cause is Cause.RULES else ""
 
 
 def announce_removed(work: Work, dimension: str, before: Answer) -> None:
@@ -61,6 +66,7 @@ def announce_removed(work: Work, dimension: str, before: Answer) -> None:
             reason,
             display_name(work.state),
             provisional=is_provisional(work.account),
+            deployment=_deployment(work, Cause.RULES),
         )
     )
 
@@ -91,5 +97,6 @@ def announce_state(work: Work, now: int, cause: Cause) -> None:
         deleted=state.deleted,
         merged_into=state.merged_into,
         memberships=state.standings,
+        deployment=_deployment(work, cause),
     )
     work.changes.append(change)

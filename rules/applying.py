@@ -9,11 +9,23 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias, assert_never
 
+from rules import overriding
 from rules.announcing import announce_state
 from rules.comparing import CONTACTS, report_of
 from rules.facts import UNDECLARED, FactRule, coerce, merged
 from rules.measures import Decision
-from rules.records import Activity, Contact, Delete, Facts, FactValue, Restore, Stale
+from rules.records import (
+    Activity,
+    Contact,
+    Delete,
+    EndOverride,
+    Facts,
+    FactValue,
+    Override,
+    Restore,
+    Stale,
+    is_visitor,
+)
 from rules.ruleset import Feed, Ruleset
 from rules.state import GONE, HERE, NEVER, SEEN_BYTES, SEEN_KEPT, AccountState, Fact, Report
 from rules.work import Cause, Work
@@ -35,7 +47,7 @@ def is_new(state: AccountState, id: str) -> bool:
     return True
 
 
-Told: TypeAlias = Activity | Facts | Contact | Delete | Restore | Stale
+Told: TypeAlias = Activity | Facts | Contact | Delete | Restore | Stale | Override | EndOverride
 
 
 def apply(work: Work, record: Told) -> tuple[int, ...] | None:
@@ -54,6 +66,8 @@ def apply(work: Work, record: Told) -> tuple[int, ...] | None:
         case Stale():
             work.state.stale = {**work.state.stale, record.source: min(record.at, work.log_time)}
             return ()
+        case Override() | EndOverride():
+            return _override(work, record)
         case _:
             assert_never(record)
 
@@ -172,6 +186,7 @@ def _delete(work: Work) -> tuple[int, ...]:
     if state.deleted:
         return ()
     state.deleted, state.standings, state.wake = True, {}, NEVER
+    state.overrides = overriding.without_rules(state.overrides)
     if state.ruleset:
         announce_state(work, work.log_time, Cause.DATA)
     return ()
@@ -182,3 +197,20 @@ def _restore(work: Work) -> tuple[int, ...]:
         work.state.deleted = False
         work.state.ruleset = ""  # evaluated as if seen for the first time
     return ()
+
+
+def _override(work: Work, record: Override | EndOverride) -> tuple[int, ...]:
+    """Of what the rules do not have by now nothing can be said; a visitor stands nowhere."""
+    state, ruleset = work.state, work.rules.ruleset
+    dimension = ruleset.dimension(record.dimension)
+    if is_visitor(work.account):
+        return ()
+    if dimension is None or (isinstance(record, Override) and not overriding.fits(dimension, record)):
+        work.refused.append(f"override of {record.dimension}/{record.segment}")
+        return ()
+    if isinstance(record, Override):
+        overriding.say(state, dimension, record, work.log_time)
+    else:
+        overriding.take_back(state, record)
+    work.cause = Cause.OVERRIDE
+    return (ruleset.index[dimension.name],)

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from rules import joining
+from rules import joining, overriding
 from rules.announcing import announce, announce_removed, announce_state
 from rules.applying import apply, is_new
 from rules.durations import DAY
@@ -28,7 +28,9 @@ from rules.records import (
     AccountRecord,
     Activity,
     Delete,
+    EndOverride,
     Merge,
+    Override,
     Release,
     Restate,
     Restore,
@@ -43,6 +45,8 @@ from rules.state import NEVER, AccountState, Fact, copy, pack, unpack
 from rules.work import Cause, Outcome, Step, Work
 
 VISITORS_KEPT_DAYS = 30
+# What says nothing of an account that nobody has heard of.
+UNHEARD_OF = (Same, Stale, Release, Override, EndOverride)
 HOPS = 32  # what was passed on so often goes in a circle
 
 
@@ -51,8 +55,8 @@ def step(state: AccountState | None, record: AccountRecord, log_time: int, rules
     if isinstance(record, Restate):
         return _restate(state, record, log_time, rules)
     visitor = is_visitor(record.account)
-    if state is None and (isinstance(record, Same | Stale | Release) or _into_itself(record)):
-        return Step(None)  # says nothing of an account that nobody has heard of
+    if state is None and (isinstance(record, UNHEARD_OF) or _into_itself(record)):
+        return Step(None)
     if state is None and isinstance(record, Merge):
         return Step(_redirect(AccountState(born=record.offset), record, log_time))
     if state is None or (visitor and state.wake <= log_time):
@@ -98,7 +102,7 @@ def step(state: AccountState | None, record: AccountRecord, log_time: int, rules
         by_data = state.born > rules.offset or isinstance(record, Restore)
         _first_look(work, Cause.DATA if by_data else Cause.RULES)
     elif touched and not state.deleted:
-        _evaluate(work, touched, log_time, Cause.DATA)
+        _evaluate(work, touched, log_time, work.cause)
     return work.done()
 
 
@@ -155,7 +159,7 @@ def _give_away(work: Work, record: Merge) -> Step:
     if record.person is not None:
         joining.rename(state, *record.person, ruleset)
     told = bool(state.ruleset) and not is_visitor(record.account) and not state.deleted
-    state.standings, state.wake = {}, NEVER
+    state.standings, state.wake, state.overrides = {}, NEVER, overriding.without_rules(state.overrides)
     # Sent even if nothing is kept: under other rules something might have been, and is missing.
     sent = Transfer(
         account=record.into,
@@ -237,8 +241,10 @@ def _restate(state: AccountState | None, record: Restate, log_time: int, rules: 
     state.facts = _reread(told.facts, rules.ruleset.facts)
     state.contacts = {each: _reread(facts, rules.ruleset.contact_facts) for each, facts in told.contacts.items()}
     state.measures = _told_measures(told, record.at, rules.ruleset)
+    overriding.replace(state, told.overrides)
     if told.deleted and not state.deleted:
         state.deleted, state.standings, state.wake = True, {}, NEVER
+        state.overrides = overriding.without_rules(state.overrides)
         if state.ruleset:
             announce_state(work, log_time, Cause.MERGE)
     elif state.deleted and not told.deleted:
@@ -306,6 +312,8 @@ def _adopt(work: Work) -> None:
     state.contacts = {
         person: _reread(facts, rules.ruleset.contact_facts) for person, facts in state.contacts.items()
     }
+    if state.overrides:
+        state.overrides = {name: each for name, each in state.overrides.items() if name in rules.ruleset.index}
 
 
 def _reread(facts: dict[str, Fact], rules: dict[str, FactRule]) -> dict[str, Fact]:
@@ -336,12 +344,13 @@ def _first_look(work: Work, cause: Cause) -> None:
 
 def _evaluate(work: Work, dimensions: tuple[int, ...], now: int, cause: Cause) -> None:
     state = work.state
-    before = state.standings
+    before, said = state.standings, state.overrides
     moved = work.rules.ruleset.settle(state, dimensions, now)
     if state.standings is not before:
         _set_wake(state)
     for dimension, was in moved:
-        announce(work, dimension, was, now, cause)
+        expired = cause is Cause.TIME and said and overriding.ended(said, state.overrides, dimension.name)
+        announce(work, dimension, was, now, Cause.OVERRIDE if expired else cause)
 
 
 def _set_wake(state: AccountState) -> None:

@@ -9,7 +9,7 @@ from rules.facts import UNDECLARED, FactRule, conflicting
 from rules.reasons import display_name, explain
 from rules.records import is_provisional
 from rules.ruleset import Dimension, Ruleset
-from rules.state import GONE, NEVER, AccountState, Fact, standing_in
+from rules.state import GONE, NEVER, AccountState, Fact, Forced, standing_in
 
 IN_QUARANTINE = {"text": "in quarantine", "because": {"says": "in quarantine", "verdict": "unknown"}}
 
@@ -63,6 +63,10 @@ def _dimension(ruleset: Ruleset, dimension: Dimension, state: AccountState, now:
     told |= {
         "stays_until": instant_or_none(ruleset.stays_until(dimension, state)),
     }
+    if overridden := state.overrides.get(dimension.name):
+        told["overrides"] = [_override(each) for each in overridden.forced]
+        ruled = overridden.ruled.answer if overridden.ruled is not None else ()
+        told["rules_say"] = list(ruled) if dimension.kind == "set" else next(iter(ruled), None)
     reasons = [explain(dimension, state, (), name, now) for name in answer or ("",)]
     told["reason"] = readable(reasons[0] if len(reasons) == 1 else dict(zip(answer, reasons, strict=True)))
     segment = dimension.segment(answer[0]) if answer else None
@@ -71,3 +75,15 @@ def _dimension(ruleset: Ruleset, dimension: Dimension, state: AccountState, now:
         if segment.messaging:
             told["messaging"] = segment.messaging
     return told
+
+
+def _override(forced: Forced) -> dict[str, Any]:
+    """`is` says whether the account is in the segment or, in a set, was put out of it."""
+    return {
+        "segment": forced.segment,
+        "is": "out" if forced.out else "in",
+        "by": forced.by,
+        "why": forced.why,
+        "since": iso(forced.since),
+        "until": iso(forced.until),
+    }

@@ -39,6 +39,7 @@ from rules.work import APPLIED, Change, Outcome, Step
 
 ACCOUNTS_PER_TICK = 1_000
 ERASED_KEPT = 7 * DAY
+DEPLOYED_KEPT = 50  # offsets of ruleset records, of which it is known where they stand
 Due: TypeAlias = tuple[int, str]  # (instant, account)
 # Records that name no account; a tuple, because a union is built anew each time.
 ALONE = (Tick, RulesetRecord, Erase, Epoch)
@@ -82,9 +83,13 @@ class Partition(msgspec.Struct, array_like=True, frozen=True):
     tells: int = -1  # while a sweep goes on: accounts that changed at this offset or later tell where they stand
     last: int = 0  # a sum over the message before `offset`, by which the log is known again
     refolding: Refolding | None = None
+    deployment: str = ""  # that put the ruleset in force
+    quiet: bool = False
+    swept: int = 0  # accounts that the sweep under way, or the last one, has come to
+    deployed: tuple[int, ...] = ()  # where the newest ruleset records stand, the last one in force
 
     def in_force(self, ruleset: Ruleset) -> InForce:
-        return InForce(ruleset, self.ruleset_offset, self.ruleset_at, self.introduced)
+        return InForce(ruleset, self.ruleset_offset, self.ruleset_at, self.introduced, self.deployment, self.quiet)
 
 
 class Parked(msgspec.Struct, frozen=True, gc=False):
@@ -168,6 +173,8 @@ def fold(
         partition.tells,
         partition.epoch,
         partition.refolding,
+        partition.swept,
+        partition.deployed,
     )
     for record in records:
         work.log_time = max(work.log_time, record.received)
@@ -198,6 +205,8 @@ class _Fold:
     tells: int
     epoch: int
     refolding: Refolding | None
+    swept: int
+    deployed: tuple[int, ...]
     applied: dict[str, int] = field(default_factory=dict)  # records by source, counted apart for speed
 
     def account(self, record: AccountRecord) -> None:
@@ -241,6 +250,7 @@ class _Fold:
         fired, n = self._fire(due, tick.offset, ACCOUNTS_PER_TICK)
         if self.sweep is not None:
             swept = unswept[: ACCOUNTS_PER_TICK - fired]
+            self.swept += len(swept)
             for account in swept:
                 if self._state(account) is None and account in self.folded.states:
                     continue  # a visitor whom this very tick has forgotten
@@ -267,9 +277,12 @@ class _Fold:
         """What was due before the switch is still decided by the rules that were in force then."""
         ruleset = compile(record.files)
         self._fire(due, record.offset, NEVER)
-        self.folded.rules = self.folded.rules.switch(ruleset, record.offset, self.log_time)
+        self.folded.rules = self.folded.rules.switch(
+            ruleset, record.offset, self.log_time, record.deployment, record.quiet
+        )
         self.folded.switched = ruleset
-        self.sweep = ""
+        self.sweep, self.swept = "", 0
+        self.deployed = (*self.deployed, record.offset)[-DEPLOYED_KEPT:]
 
     def erase(self, record: Erase, holding: Sequence[str]) -> None:
         n = 0
@@ -285,7 +298,7 @@ class _Fold:
         """All are swept, at most so many a tick: who changed since refolding began tells where they stand."""
         self.epoch = max(self.epoch + 1, record.number)
         self.tells = record.since if self.tells < 0 else min(record.since, self.tells)
-        self.sweep = ""
+        self.sweep, self.swept = "", 0
         if self.refolding is not None and record.offset > self.refolding.told.offset:
             self.refolding = None  # by an earlier epoch, which is folded once more too, it does not end
         self.folded.counts["epoch", ""] += 1
@@ -350,6 +363,10 @@ class _Fold:
             self.tells,
             old.last,
             self.refolding,
+            rules.deployment,
+            rules.quiet,
+            self.swept,
+            self.deployed,
         )
         return self.folded
 

@@ -8,6 +8,8 @@ A provisional account joins by the rules that facts have anyway: who is later, w
 when a link is learnt. Where the CRM makes one account of two, the facts of the one that stays win and
 missing ones are filled; the CRM has asked somebody which to keep.
 
+What somebody said of either account (`overriding`) joins like a fact: by who said it later, or the survivor's.
+
 Windows, people, sums, sequences and scores add up. What an account waits for (`for`, `stay`, `keep_for`) runs on
 as it did at the account that stays.
 """
@@ -19,6 +21,7 @@ from typing import TypeVar
 
 import msgspec
 
+from rules import overriding
 from rules.applying import CONTACTS_KEPT, FACTS_KEPT
 from rules.durations import DAY
 from rules.facts import UNDECLARED, FactRule, merged
@@ -41,6 +44,7 @@ def take_in(work: Work, record: Transfer) -> None:
     mine.facts = _facts(mine.facts, theirs.facts, ruleset.facts, mine_win=record.by_crm)
     mine.contacts = _contacts(mine.contacts, theirs.contacts, ruleset.contact_facts)
     _refuse_too_many(work)
+    overriding.join(mine, theirs, ruleset, mine_win=record.by_crm)
     mine.seen = _seen(mine.seen, theirs.seen)
     mine.stale = {**theirs.stale, **mine.stale}
     mine.known = dict([*{**theirs.known, **mine.known}.items()][-KNOWN_KEPT:])

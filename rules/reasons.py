@@ -4,13 +4,42 @@ from __future__ import annotations
 
 from itertools import takewhile
 
+from rules import overriding
 from rules.conditions import Told
 from rules.ruleset import Dimension
-from rules.state import AccountState, Answer
+from rules.state import AccountState, Answer, Forced, standing_in
 
 
 def explain(dimension: Dimension, state: AccountState, before: Answer, segment: str, now: int) -> Told:
-    """Why: the tree of the segment it is about, of the one it left, and what could not be decided on the way."""
+    """Why: the tree of the segment it is about, of the one it left, and what could not be decided on the way.
+
+    Where somebody said so: who, why, until when, and what the rules say.
+    """
+    if dimension.name not in state.overrides:
+        return _by_rules(dimension, state, before, segment, now)
+    forced = state.overrides[dimension.name].forced
+    ruled = overriding.as_ruled(state, dimension.name)
+    for each in forced:
+        if dimension.kind == "ladder" or each.segment == segment:
+            return _by_override(dimension, each, ruled, now)
+    return _by_rules(dimension, ruled, before, segment, now)
+
+
+def _by_override(dimension: Dimension, forced: Forced, ruled: AccountState, now: int) -> Told:
+    says = " by ".join(["override", *filter(None, [forced.by])]) + (f": {forced.why}" if forced.why else "")
+    answer = standing_in(ruled, dimension.name).answer
+    if dimension.kind == "set":
+        answer = tuple(each for each in answer if each == forced.segment)
+    rules_say = _by_rules(dimension, ruled, (), answer[0] if answer else "", now)
+    return {
+        "text": says,
+        "because": {"says": says, "verdict": "true", "until": forced.until},
+        "override": {"by": forced.by, "why": forced.why, "at": forced.since, "until": forced.until},
+        "rules": {"segment": answer[0] if answer else None, **rules_say},
+    }
+
+
+def _by_rules(dimension: Dimension, state: AccountState, before: Answer, segment: str, now: int) -> Told:
     told: Told = (
         dimension.tell(segment, state, now) if segment else {"says": "no segment matches", "verdict": "true"}
     )

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from rules import joining
+from rules import joining, overriding
 from rules.engine import erase, let_time_pass, step
 from rules.fold import ALONE, ERASED_KEPT, Compile
 from rules.records import AccountRecord, Erase, Merge, Record, Restate, RulesetRecord, Tick, Transfer, is_visitor
@@ -231,6 +231,7 @@ class Rebuilding:
         state = AccountState(born=self.upto) if self.state is None else copy(self.state)
         state.ruleset = self._rules.ruleset.hash
         state.standings, state.wake, state.touched = {}, NEVER, 0
+        state.overrides = overriding.without_rules(state.overrides)
         return Restate(
             account=self.account,
             at=max(self.log_time, 1),

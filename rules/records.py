@@ -163,6 +163,33 @@ class Release(_Record, tag="release"):
     account: Key
 
 
+class Override(_Record, tag="override"):
+    """Somebody says where the account stands in `dimension`, whatever its rules say, until an instant.
+
+    In a ladder: in `segment`, in place of what was said before. In a set: in that segment, or `out` of it; of its
+    other segments what was said stays. `why` and `by` are for people: who decided, and what for.
+    """
+
+    account: Key
+    at: Instant
+    dimension: Key
+    segment: Key
+    until: Instant
+    why: str = ""
+    by: str = ""
+    out: bool = False
+
+
+class EndOverride(_Record, tag="end_override"):
+    """What somebody said of the account in `dimension` counts no more; of `segment` alone, if one is named."""
+
+    account: Key
+    at: Instant
+    dimension: Key
+    segment: str = ""
+    by: str = ""
+
+
 class Erase(_Record, tag="erase"):
     """Somebody asked to be forgotten: nothing of them is kept at any account. It stands in every partition.
 
@@ -189,16 +216,33 @@ class Tick(_Record, tag="tick"):
 
 
 class RulesetRecord(_Record, tag="ruleset"):
-    """From here on this ruleset is in force. `files` maps a path to its YAML text."""
+    """From here on this ruleset is in force. `files` maps a path to its YAML text.
+
+    `deployment` is the same in all partitions that it was put into. What a `quiet` one changes is no news.
+    """
 
     hash: str
     files: dict[str, str]
     message: str = ""
     author: str = ""
+    deployment: str = ""
+    quiet: bool = False
 
 
 AccountRecord: TypeAlias = (
-    Activity | Facts | Contact | Delete | Restore | Merge | Transfer | Restate | Same | Stale | Release
+    Activity
+    | Facts
+    | Contact
+    | Delete
+    | Restore
+    | Merge
+    | Transfer
+    | Restate
+    | Same
+    | Stale
+    | Release
+    | Override
+    | EndOverride
 )
 Record: TypeAlias = AccountRecord | Erase | Epoch | Tick | RulesetRecord
 

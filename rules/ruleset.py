@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 from itertools import islice
 from typing import Literal
 
-from rules import membership
+from rules import membership, overriding
 from rules.comparing import Reader
 from rules.conditions import WORD, Condition, Decide, Told
 from rules.durations import in_words
@@ -229,7 +229,7 @@ class Ruleset:
 
         A wake may come before the change it watches for, so the wakes are walked until the answer differs.
         """
-        if dimension.settle is None and len(dimension.behind) == 1:
+        if dimension.settle is None and len(dimension.behind) == 1 and not state.overrides:
             return _walk(dimension, state)
         return self._walk_all(dimension, state)
 
@@ -264,7 +264,10 @@ class Ruleset:
                 heappop(todo)
             dimension = self.dimensions[place]
             before = current.get(dimension.name, NOWHERE)
-            after = dimension.standing(state, now, before)
+            if state.overrides and dimension.name in state.overrides:
+                after = overriding.settle(dimension, state, now, before)
+            else:
+                after = dimension.standing(state, now, before)
             if after is before:
                 continue
             if standings is current:
@@ -299,13 +302,18 @@ NO_RULES = Ruleset()
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """A ruleset at work in a partition: since which record, and since when each measure has been kept."""
+    """A ruleset at work in a partition: since which record, by which deployment, and since when each measure has
+    been kept. What a `quiet` deployment changes is no news."""
 
     ruleset: Ruleset = NO_RULES
     offset: int = -1
     at: int = 0
     introduced: dict[str, tuple[int, int]] = field(default_factory=dict)  # measure -> (offset, log_time)
+    deployment: str = ""
+    quiet: bool = False
 
-    def switch(self, ruleset: Ruleset, offset: int, log_time: int) -> InForce:
+    def switch(
+        self, ruleset: Ruleset, offset: int, log_time: int, deployment: str = "", quiet: bool = False
+    ) -> InForce:
         introduced = {m: self.introduced.get(m, (offset, log_time)) for m in ruleset.measures}
-        return InForce(ruleset, offset, log_time, introduced)
+        return InForce(ruleset, offset, log_time, introduced, deployment, quiet)

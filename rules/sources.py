@@ -27,8 +27,8 @@ ALL = "all"
 DAY = 24 * 3600 * 1000
 # What Isotherm writes itself: nobody may name it as a source.
 OURS = frozenset({
-    "account.log", "account.snapshots", "alerts.state", "dead.letters", "identity.links", "segment.changes",
-    "segment.memberships",
+    "account.log", "account.snapshots", "alerts.state", "dead.letters", "delivery.events", "identity.links",
+    "segment.changes", "segment.memberships",
 })  # fmt: skip
 TOPICS = {"crm.updates": "salesforce", "web.activity": "segment"}
 # Of these objects a table's `fields` say no facts but what the row is about.

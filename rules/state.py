@@ -61,6 +61,24 @@ class Standing(msgspec.Struct, array_like=True, frozen=True, gc=False):
     timers: dict[str, int] = {}
 
 
+class Forced(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What somebody said of an account: in a segment (of a set: or `out` of it), from `since` to `until`."""
+
+    segment: str
+    until: int
+    since: int
+    why: str = ""
+    by: str = ""
+    out: bool = False
+
+
+class Overridden(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A dimension of which somebody said something, and where its rules have the account (None: nowhere)."""
+
+    forced: tuple[Forced, ...]
+    ruled: Standing | None = None
+
+
 NOWHERE = Standing((), 0)  # in no segment, and nothing to wait for: this is not kept
 
 
@@ -82,6 +100,7 @@ class AccountState(msgspec.Struct, array_like=True, gc=False):
     known: dict[str, tuple[str, int]] = msgspec.field(default_factory=dict)
     told: int = -1  # offset of the record at which something was last told of it
     quarantined: int = -1  # offset of the record at which folding it raised; what comes since is parked
+    overrides: dict[str, Overridden] = msgspec.field(default_factory=dict)  # by dimension
 
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -126,4 +145,5 @@ def copy(state: AccountState) -> AccountState:
         state.known,
         state.told,
         state.quarantined,
+        state.overrides,
     )

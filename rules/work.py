@@ -20,6 +20,7 @@ class Cause(StrEnum):
     RULES = "rules"
     IDENTITY = "identity"  # it was learnt who somebody is, or that a provisional account is this one
     MERGE = "merge"  # the CRM made one account of two
+    OVERRIDE = "override"  # somebody said where the account stands, or what they said has ended
     REBUILD = "rebuild"  # nothing changed: where the account stands is told once more, in a new epoch
 
 
@@ -67,6 +68,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     deleted: bool = False
     merged_into: str = ""
     memberships: dict[str, Standing] = {}
+    deployment: str = ""  # cause `rules`: what put these rules in force
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
@@ -87,6 +89,7 @@ class Work(msgspec.Struct, gc=False):
     log_time: int
     account: str
     origin: Origin = "live"
+    cause: Cause = Cause.DATA  # of what the record changes
     changes: list[Change] = []
     refused: list[str] = []
     early: int = 0
@@ -94,10 +97,13 @@ class Work(msgspec.Struct, gc=False):
     sent: list[AccountRecord] = []
 
     def origin_of(self, cause: Cause) -> Origin:
-        """What time or rules did is live, whatever record it was that noticed."""
+        """What time, rules or people did is live, whatever record it was that noticed; what rules did that were
+        deployed quietly is no news."""
         if cause is Cause.REBUILD:
             return "rebuild"
-        return "live" if cause in (Cause.TIME, Cause.RULES) else self.origin
+        if cause is Cause.RULES:
+            return "backfill" if self.rules.quiet else "live"
+        return "live" if cause in (Cause.TIME, Cause.OVERRIDE) else self.origin
 
     def done(self, outcome: Outcome = APPLIED) -> Step:
         return Step(

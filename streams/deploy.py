@@ -1,18 +1,26 @@
 """Putting a ruleset in force: one record appended to every partition of `account.log`.
 
 Each partition switches at that record. Accounts are evaluated by the new rules when they are next touched, and
-by a bounded sweep on ticks; workers never read rule files.
+by a bounded sweep on ticks; workers never read rule files. One deploys at a time: two that met could end with
+another ruleset in force in each partition.
 """
 
 from __future__ import annotations
 
 import asyncio
 import getpass
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rules.compiler import load
 from rules.records import RulesetRecord, encode_record
 from rules.ruleset import Ruleset
+from streams import keys
 from streams.clock import RedisClock
 from streams.producer import Producer
 from streams.settings import Settings
@@ -20,26 +28,86 @@ from streams.store.base import Outbound
 from streams.store.redis import connect
 from streams.topics import ACCOUNT_LOG, check
 
+ONE_AT_A_TIME_MS = 60_000
+
+
+class DeployProblem(Exception):
+    """Nothing was deployed. The message says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """What is said of a deployment. What a `quiet` one changes alerts nobody and starts no journey."""
+
+    message: str = ""
+    by: str = ""
+    quiet: bool = False
+
+
+def who() -> str:
+    """Whoever runs this process, as the operating system calls them; "" when it has no name for them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
 
 async def deploy(directory: Path, message: str, settings: Settings) -> Ruleset:
-    """Validates the rules in `directory` and appends them to every partition.
+    """Validates the rules in `directory` and puts them in force.
 
-    Raises RulesetError before anything is written, TopicsError when the log is not there.
+    Raises RulesetError before anything is written, and what `put_in_force` raises.
     """
     ruleset = load(directory)
+    await put_in_force(ruleset, How(message), settings)
+    return ruleset
+
+
+async def put_in_force(ruleset: Ruleset, how: How, settings: Settings) -> RulesetRecord:
+    """Appends the ruleset to every partition, and gives the record.
+
+    Raises TopicsError when the log is not there, DeployProblem when somebody else is deploying. If it ends early,
+    some partitions have the record and others not: deploying once more mends that.
+    """
     await check(settings)
     redis = connect(settings)
     clock, producer = RedisClock(redis), Producer(settings)
     try:
-        await clock.sync()
-        await producer.start()
-        now = clock.now()
-        record = RulesetRecord(
-            received=now, hash=ruleset.hash, files=ruleset.files, message=message, author=getpass.getuser()
-        )
-        outbound = [Outbound(ACCOUNT_LOG, "", encode_record(record))]
-        await asyncio.gather(*(producer.send(outbound, now, p) for p in range(settings.partitions)))
+        async with _alone(redis, settings):
+            await clock.sync()
+            await producer.start()
+            now = clock.now()
+            record = RulesetRecord(
+                received=now,
+                hash=ruleset.hash,
+                files=ruleset.files,
+                message=how.message,
+                author=how.by or who(),
+                deployment=f"{named(now)}-{secrets.token_hex(2)}",
+                quiet=how.quiet,
+            )
+            outbound = [Outbound(ACCOUNT_LOG, "", encode_record(record))]
+            await asyncio.gather(*(producer.send(outbound, now, p) for p in range(settings.partitions)))
+            return record
     finally:
         await producer.stop()
         await redis.aclose()
-    return ruleset
+
+
+def named(at: int) -> str:
+    """What a deployment of that instant is called, but for chance: `20260302-091500`."""
+    return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y%m%d-%H%M%S")
+
+
+@asynccontextmanager
+async def _alone(redis: Any, settings: Settings) -> AsyncIterator[None]:
+    key, token = keys.deploying(settings.namespace), secrets.token_hex(8)
+    if not await redis.set(key, token, nx=True, px=ONE_AT_A_TIME_MS):
+        raise DeployProblem(
+            "somebody else is deploying right now; try again when they are done, or in a minute if they were "
+            "interrupted"
+        )
+    try:
+        yield
+    finally:
+        if await redis.get(key) == token.encode():
+            await redis.delete(key)

@@ -60,6 +60,8 @@ def explanation_tree(told: dict[str, Any]) -> Tree:
     tree = Tree(title)
     for name, dimension in told["dimensions"].items():
         branch = tree.add(_standing(name, dimension))
+        for each in dimension.get("overrides", ()):
+            branch.add(_override(each, dimension["rules_say"]))
         reason = dimension["reason"]
         if "because" in reason:
             _add(branch, reason["because"])
@@ -98,6 +100,13 @@ def _standing(name: str, dimension: dict[str, Any]) -> Text:
     if dimension["stays_until"]:
         line += Text(f", until {short(dimension['stays_until'])} if nothing happens", style="italic")
     return line
+
+
+def _override(told: dict[str, Any], rules_say: str | list[str] | None) -> Text:
+    ruled = (", ".join(rules_say) if isinstance(rules_say, list) else rules_say) or "none"
+    says = f"override: {'not ' if told['is'] == 'out' else ''}{told['segment']}, by {told['by'] or 'somebody'}"
+    until = f"  since {short(told['since'])}, until {short(told['until'])}"
+    return Text(f"{says}: {told['why']}", style="magenta") + Text(f"{until}; the rules say {ruled}", style="dim")
 
 
 def _add(branch: Tree, told: dict[str, Any]) -> None:

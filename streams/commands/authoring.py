@@ -18,8 +18,6 @@ from streams.terminal import (
     load_or_exit,
     out,
     print_json,
-    read_settings,
-    run,
     shown,
 )
 
@@ -113,22 +111,6 @@ def replay(events: Path, *, rules: Path = SHIPPED, until: str | None = None) -> 
     sys.stdout.flush()
     if bad:
         fail(f"{bad} line(s) could not be used; the others were", NO)
-
-
-def deploy(directory: Path = SHIPPED, *, message: str = "", json_: Json = False) -> None:
-    """Validate rules and put them in force: one record into every partition of the log.
-
-    Example: isotherm deploy rules/segments --message "hot needs three pricing views"
-    """
-    from streams.deploy import deploy as put_in_force
-
-    load_or_exit(directory)
-    settings = read_settings()
-    ruleset = run(put_in_force(directory, message, settings))
-    if json_:
-        print_json({"ruleset": ruleset.hash, "partitions": settings.partitions})
-    else:
-        out.print(f"ruleset {ruleset.hash} appended to {settings.partitions} partitions")
 
 
 def warnings_about(ruleset: Any) -> list[Problem]:

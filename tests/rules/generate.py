@@ -17,7 +17,18 @@ import msgspec
 from hypothesis import strategies as st
 from story import DAY, HOUR
 
-from rules.records import Activity, Contact, Delete, Facts, Record, Restore, RulesetRecord, Tick
+from rules.records import (
+    Activity,
+    Contact,
+    Delete,
+    EndOverride,
+    Facts,
+    Override,
+    Record,
+    Restore,
+    RulesetRecord,
+    Tick,
+)
 
 Condition = dict[str, Any]
 Kinds = dict[str, Callable[["Pick"], Condition]]
@@ -442,6 +453,7 @@ def condition(pick: Pick, kinds: Kinds, depth: int = 2) -> Condition:
 # -- dimensions ---------------------------------------------------------------------------------------------
 
 KINDS = ("ladder stop", "ladder skip", "set stop")
+DIMENSIONS = ["d0", "d0", "d1", "d1", "d2", "d3"]
 
 
 def dimension(pick: Pick, name: str, kinds: Kinds, shapes: Sequence[str], dwell: bool) -> dict[str, Any]:
@@ -554,6 +566,9 @@ CONTACTS = {
     "tags": [["x"], ["y"], None],
 }
 RECORDS = ["activity"] * 20 + ["facts"] * 8 + ["contact"] * 7 + ["tick"] * 2 + ["restore"] * 2 + ["delete"]
+RECORDS += ["override"] * 3 + ["end override"]
+FORCED = ["s0", "s0", "s0", "s1", "s1", "s2", "rest", "banking", "small"]
+LASTING = [HOUR, 2 * HOUR, 5 * HOUR, DAY, DAY, 7 * DAY, 40 * DAY, -HOUR]
 
 
 def record(pick: Pick, before: int) -> Record:
@@ -581,6 +596,14 @@ def record(pick: Pick, before: int) -> Record:
             gone = pick.of([False, False, False, True])
             said = {"status": pick.of(STATUS), **pick.some(CONTACTS)}
             return Contact(**head, person=pick.of(PEOPLE), set=said, gone=gone, source=pick.of(SOURCES))
+        case "override":
+            where = {"dimension": pick.of(DIMENSIONS), "segment": pick.of(FORCED)}
+            said = Override(**head | {"id": ""}, **where, until=now + pick.of(LASTING), by="ann")
+            said.out = pick.of([False, False, True])
+            return said
+        case "end override":
+            segment = pick.of(["", "", "s0", "s1"])
+            return EndOverride(**head | {"id": ""}, dimension=pick.of(DIMENSIONS), segment=segment)
         case "delete":
             return Delete(**head, source="crm")
         case _:

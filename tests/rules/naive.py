@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from rules.records import Activity, Contact, Delete, Facts, Restore
+from rules.records import Activity, Contact, Delete, EndOverride, Facts, Override, Restore
 
 UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 FAR = 1 << 52
@@ -136,6 +136,11 @@ class Naive:
         for each in dimensions.values():
             self._spell_out(each)
         self.dimensions = list(_each_after_those_it_names(dimensions))
+
+    def kind(self, dimension: str) -> str:
+        """`ladder` or `set`; empty when there is no such dimension."""
+        found = (each for each in self.dimensions if each["dimension"] == dimension)
+        return next((each.get("kind", "ladder") for each in found), "")
 
     def _spell_out(self, dimension: dict[str, Any]) -> None:
         """Gives a dimension that is made of a fact's values the segments it stands for."""
@@ -558,23 +563,48 @@ class Life:
         self.history: History = []
         self.seen = Seen(rules, [])
         self.now = 0
-        self.places: dict[str, Place] = {}
+        self.ruled: dict[str, Place] = {}  # as if nobody had said anything
+        self.places: dict[str, Answer] = {}
+        self.said: list[Override] = []  # that count, in the order in which they were said
         self.flips: list[int] = []  # that follow from the history alone, latest first
 
     @property
     def answers(self) -> dict[str, Answer]:
-        return {name: place.answer for name, place in self.places.items() if place.answer}
+        return {name: answer for name, answer in self.places.items() if answer}
 
     def meets(self, record: Any, log_time: int) -> None:
         """The record, after everything that time did until then."""
         self.pass_time(log_time)
-        self.history.append((log_time, record))
+        if isinstance(record, Override | EndOverride):
+            self._is_said(record)
+        else:
+            self.history.append((log_time, record))
         self._look_again(log_time)
+
+    def _is_said(self, record: Override | EndOverride) -> None:
+        """In a ladder the last word counts, in a set the last about each segment."""
+        kind = self.rules.kind(record.dimension)
+        if not self.history or (isinstance(record, Override) and not self._fits(record)):
+            return
+        segments = {record.segment} - {""} if kind == "set" or isinstance(record, EndOverride) else set()
+        self.said = [
+            each
+            for each in self.said
+            if each.dimension != record.dimension or (segments and each.segment not in segments)
+        ]
+        if isinstance(record, Override):
+            self.said.append(record)
+
+    def _fits(self, said: Override) -> bool:
+        kind = self.rules.kind(said.dimension)
+        names = {each["segment"] for name, each in self._segments() if name == said.dimension}
+        return said.segment in names and not (said.out and kind == "ladder")
 
     def is_judged_by(self, rules: Naive, log_time: int) -> None:
         """Other rules, from now on."""
         self.pass_time(log_time)
         self.rules = rules
+        self.said = [each for each in self.said if rules.kind(each.dimension)]
         self._look_again(log_time)
 
     def pass_time(self, until: int) -> None:
@@ -604,9 +634,10 @@ class Life:
         return ((d["dimension"], segment) for d in self.rules.dimensions for segment in d["segments"])
 
     def _dwelling(self) -> Iterator[int]:
-        """When a wait or a hold ends."""
+        """When a wait or a hold ends, or what somebody said."""
+        yield from (each.until for each in self.said)
         for name, segment in self._segments():
-            place = self.places.get(name)
+            place = self.ruled.get(name)
             if place is not None and "for" in segment and segment["segment"] in place.true_since:
                 yield place.true_since[segment["segment"]] + length(segment["for"])
             if place is not None and "keep_for" in segment and segment["segment"] in place.answer:
@@ -615,16 +646,29 @@ class Life:
     def _evaluate(self, now: int) -> None:
         self.now = now
         if self.seen.deleted or not self.seen.known:
-            self.places = {}
+            self.places, self.ruled = {}, {}
             return
-        before, self.places = self.places, {}
+        before, self.ruled, self.places = self.ruled, {}, {}
+        self.said = [each for each in self.said if each.until > now and self._fits(each)]
         for dimension in self.rules.dimensions:
             name = dimension["dimension"]
-            self.places[name] = self._settle(dimension, before.get(name, Place()), now)
+            self.ruled[name] = self._settle(dimension, before.get(name, Place()), now)
+            self.places[name] = self._overridden(dimension, self.ruled[name].answer)
+
+    def _overridden(self, dimension: dict[str, Any], ruled: Answer) -> Answer:
+        said = [each for each in self.said if each.dimension == dimension["dimension"]]
+        if not said:
+            return ruled
+        if dimension.get("kind", "ladder") == "ladder":
+            return (said[-1].segment,)
+        put_in = {each.segment for each in said if not each.out}
+        put_out = {each.segment for each in said if each.out}
+        names = [each["segment"] for each in dimension["segments"]]
+        return tuple(name for name in names if name in put_in or (name in ruled and name not in put_out))
 
     def _settle(self, dimension: dict[str, Any], before: Place, now: int) -> Place:
         after = Place()
-        answers = {name: place.answer for name, place in self.places.items()}
+        answers = dict(self.places)
         verdicts = []
         for segment in dimension["segments"]:
             name = segment["segment"]

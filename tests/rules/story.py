@@ -15,7 +15,17 @@ from typing import Any
 
 from rules.compiler import compile_files, load
 from rules.fold import Outgoing
-from rules.records import Activity, Contact, Delete, Facts, Record, Restore, RulesetRecord
+from rules.records import (
+    Activity,
+    Contact,
+    Delete,
+    EndOverride,
+    Facts,
+    Override,
+    Record,
+    Restore,
+    RulesetRecord,
+)
 from rules.replay import Replay
 from rules.ruleset import Ruleset
 from rules.state import AccountState, standing_in
@@ -156,6 +166,20 @@ class Account:
 
     def gets_rules(self, *texts: str, at: int = 0, names: str = NAMES) -> Account:
         return self.feed(RulesetRecord(received=at or self.now, hash="", files=_files(texts, names)))
+
+    def is_said_to_be(
+        self, place: str, until: int, why: str = "we know them", by: str = "ann", at: int = 0, out: bool = False
+    ) -> Account:
+        """Somebody says so of `dimension/segment`; of a set, that it is not if `out`."""
+        when, (dimension, segment) = at or self.now, place.split("/")
+        said = Override(account=ACME, at=when, received=when, dimension=dimension, segment=segment, until=until)
+        said.why, said.by, said.out = why, by, out
+        return self.feed(said)
+
+    def is_left_to_the_rules(self, place: str, at: int = 0) -> Account:
+        """What was said of a dimension, or of one segment of it, counts no more."""
+        when, (dimension, _, segment) = at or self.now, place.partition("/")
+        return self.feed(EndOverride(account=ACME, at=when, received=when, dimension=dimension, segment=segment))
 
     def until(self, instant: int) -> Account:
         self.outgoing += self.replay.advance(instant)

@@ -57,9 +57,11 @@ from rules.records import (
     Activity,
     Contact,
     Delete,
+    EndOverride,
     Erase,
     Facts,
     Merge,
+    Override,
     Record,
     Restore,
     Same,
@@ -427,7 +429,35 @@ def joined_worlds(
     pick = drawing(draw)
     files = rule_files(pick, shapes, dwell=False, missing=missing)
     log = _distinct([each for each in log_of(pick, most) if not isinstance(each, Delete | Restore | Tick)])
-    return World(files, log, *_split(pick, log, visitors))
+    apart, aliases = _split(pick, log, visitors)
+    heard_of = _heard_of(apart)
+    left_out = {each.at for each in apart if isinstance(each, SAYING) and each.at not in heard_of}
+    together, apart = ([each for each in some if each.at not in left_out] for some in (log, apart))
+    return World(files, together, apart, aliases)
+
+
+SAYING = (Override, EndOverride)
+
+
+def _heard_of(apart: list[Any]) -> set[int]:
+    """When something was said of an account that somebody had heard of by then; else it counts nowhere."""
+    into: dict[str, str] = {}
+    heard, found = set[str](), set[int]()
+    for each in apart:
+        account = each.account
+        while account in into:
+            account = into[account]
+        if isinstance(each, SAYING):
+            found |= {each.at} if account in heard else set()
+        elif isinstance(each, Merge):
+            into[each.account] = each.into
+            target = each.into
+            while target in into:
+                target = into[target]
+            heard |= {target} if account in heard else set()
+        elif not isinstance(each, Same):
+            heard.add(account)
+    return found
 
 
 def _distinct(log: list[Any]) -> list[Any]:
@@ -453,6 +483,9 @@ def _split(pick: Pick, log: list[Any], visitors: bool) -> tuple[list[Record], di
     into = {each: pick.of([HOME, *others[i + 1 :]]) for i, each in enumerate(others)}
     places = {each: pick.of(range(len(log) + 1)) for each in others}
     known_as = {each: pick.of(PEOPLE) for each in others if pick.of([True, False])}
+    # Of two accounts the later word would count, though it may have ended or been taken back by then: what was
+    # said before is not kept. So all is said of one; and of a visitor nothing can be said.
+    said_of = pick.of([HOME, *(each for each in others if not is_visitor(each))])
     same, same_at = pick.of(PEOPLE), pick.of([0, pick.of(range(len(log) + 1))])
     apart: list[Record] = []
     log_time = log[0].received
@@ -470,6 +503,7 @@ def _split(pick: Pick, log: list[Any], visitors: bool) -> tuple[list[Record], di
         log_time = max(log_time, record.received)
         facts = by_crm and isinstance(record, Facts)
         account = HOME if facts else pick.of([HOME, *others])
+        account = said_of if isinstance(record, SAYING) else account
         more: dict[str, Any] = {"account": account}
         if isinstance(record, Activity | Contact) and record.person is not None:
             if account != HOME and i < places[account] and record.person == known_as.get(account):
@@ -561,7 +595,7 @@ def two_partitions(draw: st.DrawFn) -> tuple[list[dict[str, str]], list[Any], li
     learns the second ruleset."""
     pick = drawing(draw)
     files = [rule_files(pick, ("ladder stop",), dwell=False, missing=False) for _ in range(2)]
-    log = _distinct([each for each in log_of(pick, 14) if not isinstance(each, Delete | Restore | Tick)])
+    log = _distinct([each for each in log_of(pick, 14) if not isinstance(each, (Delete, Restore, Tick, *SAYING))])
     places = range(len(log) + 1)
     theirs = [pick.of([True, False]) for _ in log]
     return files, log, theirs, pick.of(places), (pick.of(places), pick.of(places))

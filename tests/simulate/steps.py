@@ -8,13 +8,25 @@ from typing import Any
 from aiokafka import TopicPartition
 from hypothesis import strategies as st
 
-from rules.records import AccountRecord, Activity, Contact, Delete, Facts, Merge, Release, Restore
+from rules.records import (
+    AccountRecord,
+    Activity,
+    Contact,
+    Delete,
+    EndOverride,
+    Facts,
+    Merge,
+    Override,
+    Release,
+    Restore,
+)
 from streams.producer import partition_of
 from streams.topics import ACCOUNT_LOG
 from tests.simulate.rulesets import POISON, RULESETS
 from tests.simulate.world import ALL, PARTITIONS, RUN, Fate, Name, Trip, Worker, World
 
 SECOND, HOUR, DAY = 1_000, 3_600_000, 86_400_000
+LASTS = 2 * HOUR  # what somebody says of an account
 HOMES = [[name for n in range(40) if partition_of(name := f"a{n}", PARTITIONS) == p][:2] for p in ALL]
 MET = next(name for n in range(40) if partition_of(name := f"domain:d{n}", PARTITIONS) == 1)
 ACCOUNTS = (*HOMES[0], HOMES[1][0], MET)
@@ -56,6 +68,15 @@ class Put(Step):
                 return Facts(**head, set={"employees": size}, source="crm")
             case "contact":
                 return Contact(**head, person="p", set={"status": "ok"}, source="crm")
+            case "forced" | "kept-out":
+                dimension, _, segment = detail.partition("/")
+                said = Override(
+                    **head | {"id": ""}, dimension=dimension, segment=segment, until=head["received"] + LASTS
+                )
+                said.out = what == "kept-out"
+                return said
+            case "freed":
+                return EndOverride(**head | {"id": ""}, dimension=detail)
             case "deleted":
                 return Delete(**head)
             case "restored":
@@ -289,6 +310,8 @@ CALLS = {
 WHATS = (
     *("visited", "visited p", "visited q", "asked", "asked", "bought", "bought", "large", "small"),
     *("contact", "deleted", "restored", "merged"),
+    *("forced engagement/hot", "forced size/small", "forced signs/asked", "kept-out signs/settled"),
+    *("freed engagement", "freed signs"),
 )
 AGO = (0, 0, 0, 1, HOUR, 3 * HOUR, 2 * DAY, -HOUR)
 names: st.SearchStrategy[Name] = st.sampled_from(("A", "B"))

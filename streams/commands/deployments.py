@@ -1,0 +1,169 @@
+"""Rules in force: deploy them, see what was deployed and how far it is, put an earlier version in force again."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from streams.commands import SHIPPED
+from streams.terminal import NO, Json, err, fail, load_or_exit, out, print_json, read_settings, run, shown
+
+if TYPE_CHECKING:
+    from rules.records import RulesetRecord
+    from streams.deployments import Deployment, History
+
+LINES_SHOWN = 12  # of what changed with a deployment
+Quiet = Annotated[
+    bool,
+    Parameter(
+        name="--quiet",
+        negative="--announce",
+        help="What these rules change alerts nobody and starts no journey (origin `backfill`).",
+    ),
+]
+
+
+def deploy(
+    directory: Path = SHIPPED, *, message: str = "", quiet: Quiet = False, by: str = "", json_: Json = False
+) -> None:
+    """Validate rules and put them in force: one record into every partition of the log.
+
+    Each partition switches at its record; accounts are asked again when they are next touched, and by a sweep in
+    the background. BY is who deploys, else the user of this process. `isotherm deployments` shows how far it is.
+
+    Example: isotherm deploy rules/segments --message "two pricing views are enough"
+    """
+    _put_in_force(load_or_exit(directory), message, quiet, by, json_)
+
+
+def deployments(id: str = "", *, limit: int = 10, json_: Json = False) -> None:
+    """List what was deployed, newest first: who, when, what for, what changed, and how far the partitions are.
+
+    ID (or how it begins) shows one deployment, all its changes and each partition in which it is in force.
+
+    Example: isotherm deployments --limit 3
+    """
+    told = _history()
+    if id:
+        chosen = _chosen(told, id)
+        if json_:
+            print_json(chosen.plain())
+        else:
+            _show(chosen, told, all_of_it=True)
+        return
+    if json_:
+        print_json(told.plain() | {"deployments": [each.plain() for each in told.deployments[: max(limit, 0)]]})
+        return
+    for each in told.deployments[: max(limit, 0)]:
+        _show(each, told)
+    if not told.deployments:
+        out.print("no rules are in force: nothing was deployed, or no worker has come to it yet")
+    if told.lost:
+        err.print(f"{told.lost} older one(s) are not in the log any more")
+
+
+def rollback(id: str = "", *, message: str = "", quiet: Quiet = False, by: str = "", json_: Json = False) -> None:
+    """Put the rules of an earlier deployment in force again, as a new deployment.
+
+    Without ID these are the rules before the present ones. `rollback ID` goes back TO that deployment: afterwards
+    the rules are what they were with it. ID may be how it begins. Nothing else is undone: what accounts did since
+    counts by these rules.
+
+    Example: isotherm rollback 20260302-0915
+    """
+    from rules.compiler import compile_files
+    from rules.errors import RulesetError
+
+    told = _history()
+    chosen = _chosen(told, id) if id else _previous(told)
+    try:
+        ruleset = compile_files(chosen.files)
+    except RulesetError as error:
+        for each in shown(error.problems):
+            err.print(each, markup=False)
+        fail(f"this version of Isotherm cannot load the rules of {chosen.id}; nothing was done", NO)
+    said = f"back to {chosen.id}" + (f": {message}" if message else "")
+    _put_in_force(ruleset, said, quiet, by, json_)
+
+
+def _put_in_force(ruleset: Any, message: str, quiet: bool, by: str, json_: bool) -> None:
+    from streams.deploy import DeployProblem, How, put_in_force
+
+    settings = read_settings()
+    try:
+        record: RulesetRecord = run(put_in_force(ruleset, How(message, by, quiet), settings))
+    except DeployProblem as error:
+        fail(str(error), NO)
+    if json_:
+        told = {"deployment": record.deployment, "ruleset": ruleset.hash, "partitions": settings.partitions}
+        print_json(told | {"quiet": quiet, "by": record.author, "message": message})
+        return
+    out.print(f"ruleset {ruleset.hash} appended to {settings.partitions} partitions", markup=False)
+    out.print(f"deployment {record.deployment}; how far it is: isotherm deployments", markup=False)
+
+
+def _history() -> History:
+    from streams.deployments import history
+
+    return run(history(read_settings()))
+
+
+def _chosen(told: History, id: str) -> Deployment:
+    from rules.errors import did_you_mean
+
+    found = told.find(id)
+    if len(found) > 1:
+        fail(f"{id!r} is how {len(found)} deployments begin: {', '.join(each.id for each in found)}", 2)
+    if not found:
+        known = did_you_mean(id, [each.id for each in told.deployments])
+        fail(f"no deployment {id!r}" + (f" ({known})" if known else ""), NO)
+    return found[0]
+
+
+def _previous(told: History) -> Deployment:
+    present = told.in_force
+    earlier = told.before(present) if present is not None else None
+    if earlier is None:
+        fail("there is no earlier deployment in the log to go back to", NO)
+    return earlier
+
+
+# -- for people ---------------------------------------------------------------------------------------------
+
+
+def _show(each: Deployment, told: History, all_of_it: bool = False) -> None:
+    from rules.changes import iso
+    from streams.show import short
+
+    marks = ["quiet"] if each.quiet else []
+    head = [each.id, f"{short(iso(each.at))} UTC", each.by or "somebody", *marks, each.message]
+    out.print("  ".join(filter(None, head)), markup=False, highlight=False)
+    for line in _changes(each, sys.maxsize if all_of_it else LINES_SHOWN):
+        out.print(f"    {line}", markup=False)
+    if each.progress:
+        out.print(f"    {_progress(each, told.partitions)}", markup=False)
+    if all_of_it:
+        for one in each.progress:
+            state = "all asked" if one.is_swept else f"{one.swept:,} asked"
+            out.print(f"    partition {one.partition}: {state} of {one.accounts:,} accounts", markup=False)
+
+
+def _changes(each: Deployment, most: int) -> list[str]:
+    if each.changes is None:
+        return [f"ruleset {each.ruleset}"]
+    if not each.changes:
+        return ["the same rules as before"]
+    more = len(each.changes) - most
+    return [*each.changes[:most], *([f"and {more} more: isotherm deployments {each.id}"] if more > 0 else [])]
+
+
+def _progress(each: Deployment, partitions: int) -> str:
+    """How far the partitions are in which it is in force."""
+    accounts, swept = sum(one.accounts for one in each.progress), sum(one.swept for one in each.progress)
+    where = f"in force in {len(each.progress)} of {partitions} partitions"
+    if all(one.is_swept for one in each.progress):
+        return f"{where}, all {accounts:,} accounts asked"
+    return f"{where}, {swept:,} of {accounts:,} accounts asked ({swept / max(accounts, 1):.0%})"
