@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,17 @@ from streams.producer import partition_of
 from streams.settings import Settings
 from streams.store.base import unpack_files, unpack_partition, unpack_state
 from streams.store.sources import SourceStore
+
+SLICE = 500  # accounts read at once
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Some accounts of a partition, packed, with the partition and its ruleset as of the moment they were read."""
+
+    partition: Partition
+    ruleset: Ruleset
+    accounts: dict[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,14 @@ class Reader:
     async def accounts(self, accounts: Iterable[str]) -> list[Found]:
         found = [await self._by_id(account) for account in accounts]
         return [each for each in found if each is not None]
+
+    async def packed(self, accounts: Sequence[str]) -> dict[str, bytes]:
+        """Many accounts at once, as stores keep them; without those there are not."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for account in accounts:
+                pipe.hget(self._keys[partition_of(account, self._settings.partitions)].accounts, account)
+            blobs = await pipe.execute()
+        return {account: blob for account, blob in zip(accounts, blobs, strict=True) if blob is not None}
 
     async def ruleset(self, partition: int = 0) -> Ruleset:
         """The ruleset in force in a partition."""
@@ -107,6 +126,41 @@ class Reader:
             state = unpack_state(blob)
             if not state.merged_into and not is_visitor(account.decode()):
                 yield account.decode(), state
+
+    async def slices(self, number: int) -> AsyncIterator[Slice]:
+        """Every account of a partition, in no order; one that changes meanwhile may come twice."""
+        keys, cursor = self._keys[number], 0
+        ruleset: Ruleset | None = None
+        switched = -1
+        while True:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.hget(keys.meta, "partition")
+                pipe.hscan(keys.accounts, cursor, count=SLICE)
+                if ruleset is None:
+                    pipe.get(keys.ruleset)
+                blob, (following, found), *files = await pipe.execute()
+            partition = unpack_partition(blob) if blob else Partition(number)
+            if ruleset is None:
+                ruleset = compiled(unpack_files(files[0])) if files[0] else NO_RULES
+                switched = partition.ruleset_offset
+            elif (
+                switched != partition.ruleset_offset
+            ):  # other rules came meanwhile: the slice once more, with them
+                ruleset = None
+                continue
+            yield Slice(partition, ruleset, {account.decode(): state for account, state in found.items()})
+            cursor = int(following)
+            if not cursor:
+                return
+
+    async def partition(self, number: int) -> Partition:
+        """As far as it has been folded."""
+        blob = await self._redis.hget(self._keys[number].meta, "partition")
+        return unpack_partition(blob) if blob else Partition(number)
+
+    async def size(self, number: int) -> int:
+        """How many accounts a partition has, visitors and those that were merged included."""
+        return int(await self._redis.hlen(self._keys[number].accounts))
 
     async def _by_id(self, account: str | None) -> Found | None:
         if account is None:

@@ -62,17 +62,21 @@ class Log:
             raise LogProblem(f"{self.settings.topics(SNAPSHOTS)}/{number}: {error}") from None
         return found.snapshot
 
+    async def first(self, number: int) -> int:
+        """The first offset that the log has."""
+        place = TopicPartition(self.topic, number)
+        return int((await self.consumer.beginning_offsets([place]))[place])
+
     async def require(self, number: int, since: int) -> int:
         """The first offset that the log has. Raises LogProblem when it has no more what follows `since`."""
-        place = TopicPartition(self.topic, number)
-        first = (await self.consumer.beginning_offsets([place]))[place]
+        first = await self.first(number)
         if first > since:
             wanted = "no snapshot reaches" if not since else f"what was kept ends at {since:,} and does not reach"
             raise LogProblem(
                 f"{self.topic}/{number} begins at offset {first:,}, and {wanted} so far: it can answer for what "
                 f"follows {first:,}, and not for what accounts were before. Nothing was changed"
             )
-        return int(first)
+        return first
 
     async def read(self, number: int, start: int, upto: int) -> AsyncIterator[list[Any]]:
         """The messages from `start` up to the one before `upto`, which must be in the log."""
@@ -148,7 +152,7 @@ async def refold(
 
 async def _fold(messages: Sequence[Message], owned: Owned, store: Store, wanted: Wanted | None) -> Owned:
     for run in decoded(messages, owned):
-        records = run.records if wanted is None else [_passed_over(each, wanted) for each in run.records]
+        records = run.records if wanted is None else [passed_over(each, wanted) for each in run.records]
         due, unswept = await look_up(records, owned, store)
         named = accounts_of(records).union(unswept, (account for _, account in due))
         states = await store.load(owned.partition.number, named)
@@ -161,7 +165,7 @@ async def _fold(messages: Sequence[Message], owned: Owned, store: Store, wanted:
     return owned
 
 
-def _passed_over(record: Record, wanted: Wanted) -> Record:
+def passed_over(record: Record, wanted: Wanted) -> Record:
     """Of an account that nobody asked for, only when its record came and from where: it makes no state."""
     if isinstance(record, ALONE) or wanted(record.account):
         return record

@@ -14,6 +14,7 @@ from streams.terminal import (
     Json,
     err,
     fail,
+    instant_or_exit,
     out,
     print_json,
     read_settings,
@@ -21,19 +22,31 @@ from streams.terminal import (
 )
 
 
-def explain(account: str, *dimensions: str, json_: Json = False) -> None:
+def explain(account: str, *dimensions: str, at: str | None = None, json_: Json = False) -> None:
     """Tell each segment an account is in: why, since when, and until when if nothing happens.
 
-    ACCOUNT is an account's id or its web domain; DIMENSIONS leave the others out.
+    ACCOUNT is an account's id or its web domain; DIMENSIONS leave the others out. AT tells where it stood at an
+    instant of the past, from the account log.
 
     Example: isotherm explain blueharbor.example engagement intent
     """
+    from streams.commands.plan import bar
+    from streams.history import HistoryProblem, explain_at
     from streams.inspect import explain_account
+    from streams.refolding import LogProblem
     from streams.show import explanation_tree
 
-    told = run(explain_account(account, read_settings()))
+    instant, settings = instant_or_exit(at) if at else 0, read_settings()
+    try:
+        if at:
+            with bar("folding the log", quiet=json_) as progress:
+                told = run(explain_at(account, instant, settings, progress))
+        else:
+            told = run(explain_account(account, settings))
+    except (HistoryProblem, LogProblem) as error:
+        fail(str(error), NO)
     if told is None:
-        fail(f"account {account} is not known", NO)
+        fail(f"account {account} is not known" + (f" at {at}" if at else ""), NO)
     if unknown := [name for name in dimensions if name not in told["dimensions"]]:
         fail(f"no dimension {unknown[0]}; there are {', '.join(told['dimensions'])}", 2)
     if dimensions:
