@@ -10,6 +10,8 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from rules.errors import RulesetError
 from streams import connecting, keys, sources, topics
+from streams.alerting.service import rules_of
+from streams.delivery import endpoints
 from streams.outage import wait_out
 from streams.settings import Settings
 from streams.store.redis import connect
@@ -24,6 +26,9 @@ async def preflight(settings: Settings, stopped: Callable[[], bool] = lambda: Fa
     if not settings.person_key.get_secret_value() and settings.role in ("router", "all"):
         raise SettingsError("set ISOTHERM_PERSON_KEY to a secret of your own: it keys the hashes of persons")
     read = _check_sources(settings) if settings.role in ("router", "all") else ()
+    _check_endpoints(settings)
+    if settings.role in ("deliver", "all"):
+        _check_alerts(settings)
     redis = connect(settings)
     try:
         await wait_out("Redis", lambda: _check_redis(redis, settings), stopped)
@@ -38,6 +43,20 @@ def _check_sources(settings: Settings) -> Collection[str]:
         return sources.read(settings.sources).topics
     except RulesetError as error:
         raise SettingsError(f"{error}\n{len(error.problems)} problem(s) in ISOTHERM_SOURCES") from None
+
+
+def _check_endpoints(settings: Settings) -> None:
+    try:
+        endpoints.read(settings.webhooks)
+    except RulesetError as error:
+        raise SettingsError(f"{error}\n{len(error.problems)} problem(s) in ISOTHERM_WEBHOOKS") from None
+
+
+def _check_alerts(settings: Settings) -> None:
+    try:
+        rules_of(settings)
+    except RulesetError as error:
+        raise SettingsError(f"{error}\n{len(error.problems)} problem(s) in ISOTHERM_ALERTS") from None
 
 
 async def _check_kafka(settings: Settings, read: Collection[str]) -> None:

@@ -22,6 +22,8 @@ CHANGES = "segment.changes"
 MEMBERSHIPS = "segment.memberships"
 LINKS = "identity.links"
 SNAPSHOTS = "account.snapshots"
+ALERTS = "alerts.state"
+DELIVERY_EVENTS = "delivery.events"
 DEAD_LETTERS = "dead.letters"
 SOURCES = (CRM_UPDATES, WEB_ACTIVITY)
 
@@ -38,6 +40,8 @@ CONFIGS: dict[str, dict[str, str]] = {
     CHANGES: {},
     MEMBERSHIPS: COMPACTED,
     LINKS: COMPACTED,
+    ALERTS: COMPACTED,
+    DELIVERY_EVENTS: {},
     SNAPSHOTS: {**COMPACTED, "max.message.bytes": str(LARGEST_MESSAGE)},
     # Compacted too, so that a letter that was settled, or that names somebody who asked to be forgotten, goes.
     DEAD_LETTERS: {

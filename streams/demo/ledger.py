@@ -73,7 +73,7 @@ class Change:
 
 class Alert(NamedTuple):
     text: str
-    change: str  # id of the change it tells of
+    change: str  # id of the change it tells of; `digest` for one that tells of many
 
 
 class Hot(NamedTuple):

@@ -15,13 +15,16 @@ from streams.demo.ledger import Alert
 
 
 class Receiver:
-    """An HTTP server on a free port of the loopback; each alert's text is handed on once, as it was delivered."""
+    """An HTTP server on the loopback; each alert's text is handed on once, as it was delivered.
 
-    def __init__(self, arrived: Callable[[Alert], None]) -> None:
+    Without a PORT and a PATH it is on a free one, where nobody finds it by chance.
+    """
+
+    def __init__(self, arrived: Callable[[Alert], None], port: int = 0, path: str = "") -> None:
         self._arrived = arrived
-        self._path = f"/services/{secrets.token_urlsafe(12)}"
+        self._path = path or f"/services/{secrets.token_urlsafe(12)}"
         self._seen: set[str] = set()
-        self._port = 0
+        self._port = port
         app = web.Application()
         app.router.add_post(self._path, self._take)
         self._runner = web.AppRunner(app, access_log=None)
@@ -32,7 +35,7 @@ class Receiver:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
         self._port = self._runner.addresses[0][1]
         return self
 
@@ -46,8 +49,8 @@ class Receiver:
             text = str((await request.json())["text"])
         except (json.JSONDecodeError, KeyError, TypeError):
             return web.Response(status=400, text="invalid_payload")
-        change = request.headers.get("Idempotency-Key", "")
-        if not change or change not in self._seen:
-            self._seen.add(change)
-            self._arrived(Alert(html.unescape(text), change))
+        key = request.headers.get("Idempotency-Key", "")
+        if not key or key not in self._seen:
+            self._seen.add(key)
+            self._arrived(Alert(html.unescape(text), key.partition("/")[0]))
         return web.Response(text="ok")

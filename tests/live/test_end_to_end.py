@@ -67,7 +67,7 @@ async def test_three_pricing_views_are_hot_alerted_and_cool_exactly(
 
     await asyncio.wait_for(receiver.arrived.wait(), TIMEOUT_S)
     assert len(receiver.messages) == 1
-    assert receiver.keys == [entered["id"]]
+    assert receiver.keys == [f"{entered['id']}/hot"]
     assert "group:acme is hot (warm → hot): 3 pricing page views" in receiver.messages[0]["text"]
 
     told = isotherm(settings, "explain", "group:acme", "--json")

@@ -21,10 +21,12 @@ from aiokafka.errors import AuthenticationFailedError
 from aiokafka.protocol.admin import SaslAuthenticateRequest_v1
 from pydantic import SecretStr
 
-from streams.alerts import Sender
+from streams.alerting.channels import Senders
 from streams.connecting import Tokens, kafka_options
 from streams.embedded import free_port
 from streams.settings import Settings
+from streams.sinks.base import Retry
+from tests.alerting.world import World, rules
 from tests.security.test_settings import SECRETS
 
 CANARY = "canary9d1e7c04"
@@ -203,18 +205,16 @@ class Answering:
     [b"", b"no HTTP at all\r\n\r\n", b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"],
     ids=["nothing", "garbage", "404"],
 )
-async def test_an_alert_that_fails_shows_no_url(
-    answer: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_an_alert_that_fails_shows_no_url(answer: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever has the URL of the webhook can post there."""
-    monkeypatch.setattr("streams.alerts.FIRST_PAUSE_S", 0.0)
+    world = World(rules(base="channels: {default: {slack: {}}}\ntell: {otherwise: {channel: default}}\n"))
+    world.heats()
     async with Answering(answer) as url:
-        sender = Sender(f"{url}/services/{CANARY}", None, "isotherm", lambda: 0)
-        with structlog.testing.capture_logs() as told:
-            assert not await sender._deliver("0.0.0.0", {"text": "acme is hot"})
-        await sender.close()
-    assert [line["event"] for line in told] == ["alert given up"]
-    assert CANARY not in json.dumps(told)
+        senders = Senders(world.rules, f"{url}/services/{CANARY}")
+        outcome = await senders.send(world.told[0].parcel)
+        await senders.close()
+    assert isinstance(outcome, Retry)
+    assert CANARY not in f"{outcome}{capsys.readouterr()}"
 
 
 # -- tokens --------------------------------------------------------------------------------------------------
