@@ -1,0 +1,187 @@
+"""Who is in a segment, a page at a time, in an order that stays while one turns the pages.
+
+The order is made as of an instant, which the cursor carries on: a score is what it was then, however long one
+reads. What moves meanwhile is not seen, or has gone from the page that it would be on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import time
+from base64 import b64decode, urlsafe_b64encode
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeAlias
+
+import msgspec
+
+from rules.changes import instant_or_none, since
+from rules.errors import did_you_mean
+from rules.reasons import display_name
+from rules.ruleset import Dimension, Ruleset
+from rules.scores import scores_of
+from rules.state import NEVER, UNCLASSIFIED, AccountState, standing_in
+from streams.api.problems import Refused
+from streams.producer import partition_of
+from streams.reading import Reader
+from streams.settings import Settings
+from streams.store.redis import RedisStore
+
+SORTED_AT_MOST = 200_000  # accounts of one segment
+AT_ONCE = 500  # accounts asked for together
+KEPT, KEPT_S = 8, 120.0  # orders, and for how long
+CURSOR_LONGEST = 2_000
+BY_SCORE = "score:"
+
+Place: TypeAlias = tuple[float, str]  # in an order: the lower the key the earlier, then by account
+Key: TypeAlias = Callable[[AccountState, int], float]
+
+
+class Cursor(msgspec.Struct, array_like=True, frozen=True):
+    """Behind what the page before ended with."""
+
+    sort: str
+    as_of: int
+    key: float
+    account: str
+
+    def word(self) -> str:
+        return urlsafe_b64encode(_pack(self)).rstrip(b"=").decode()
+
+    @classmethod
+    def of(cls, word: str) -> Cursor:
+        try:
+            return _unpack(b64decode(word.encode("ascii") + b"=" * (-len(word) % 4), b"-_", validate=True))
+        except (UnicodeEncodeError, binascii.Error, msgspec.MsgspecError):
+            raise Refused(400, "unknown_cursor", "this cursor was not given by this API") from None
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Cursor).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    as_of: int
+    accounts: list[dict[str, Any]]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """An order. `key` None: by account alone, and nothing of it need be read. `value` is what is shown."""
+
+    key: Key | None
+    value: Key | None = None
+
+
+def sort_of(word: str, dimension: Dimension, ruleset: Ruleset) -> Sort:
+    """Raises Refused for an order that there is not."""
+    name = dimension.name
+    scores = scores_of(ruleset) if word.startswith(BY_SCORE) else {}
+    if (score := scores.get(word.removeprefix(BY_SCORE))) is not None:
+        value = score.value
+        return Sort(lambda state, now: -value(state, now), value)
+    match word:
+        case "account":
+            return Sort(None)
+        case "since":
+            return Sort(lambda state, now: -standing_in(state, name).since)
+        case "stays_until":
+            return Sort(lambda state, now: min(NEVER, ruleset.stays_until(dimension, state)))
+    known = ["account", "since", "stays_until", *(BY_SCORE + each for each in scores_of(ruleset))]
+    raise Refused(422, "unknown_sort", f"there is no order {word[:100]!r}", did_you_mean(word, known))
+
+
+@dataclass(slots=True)
+class Members:
+    reader: Reader
+    store: RedisStore
+    settings: Settings
+    now: Callable[[], int]
+    _orders: OrderedDict[tuple[str, ...], tuple[float, list[Place]]] = field(default_factory=OrderedDict)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # one order is made at a time
+
+    async def page(self, dimension: str, segment: str, sort: str, limit: int, cursor: str) -> Page:
+        """Raises Refused."""
+        ruleset = await self.reader.ruleset()
+        asked = _dimension(ruleset, dimension, segment)
+        after = Cursor.of(cursor) if cursor else None
+        if after is not None and after.sort != sort:
+            raise Refused(400, "unknown_cursor", f"this cursor is of the order {after.sort[:100]!r}")
+        as_of = after.as_of if after else self.now()
+        order = sort_of(sort, asked, ruleset)
+        places = await self._order((dimension, segment, sort, str(as_of), ruleset.hash), order, as_of)
+        start = bisect_right(places, (after.key, after.account)) if after else 0
+        chosen = places[start : start + limit]
+        told = [
+            _told(account, state, asked, ruleset, order, as_of)
+            async for account, state in self._states([account for _, account in chosen])
+        ]
+        is_last = start + limit >= len(places)
+        return Page(as_of, told, None if is_last else Cursor(sort, as_of, *chosen[-1]).word())
+
+    async def _order(self, asked: tuple[str, ...], sort: Sort, as_of: int) -> list[Place]:
+        async with self._turn:
+            made, places = self._orders.get(asked, (0.0, []))
+            if not made or time.monotonic() - made > KEPT_S:
+                places = await self._made(asked[0], asked[1], sort, as_of)
+                self._orders[asked] = time.monotonic(), places
+                if len(self._orders) > KEPT:
+                    self._orders.popitem(last=False)
+            return places
+
+    async def _made(self, dimension: str, segment: str, sort: Sort, as_of: int) -> list[Place]:
+        members = await self.reader.members(dimension, segment)
+        if len(members) > SORTED_AT_MOST:
+            detail = (
+                f"{dimension}/{segment} holds {len(members):,} accounts, and at most {SORTED_AT_MOST:,} are listed"
+            )
+            raise Refused(422, "too_many_accounts", detail, "subscribe to segment.memberships for all of them")
+        if sort.key is None:
+            return [(0.0, account) for account in members]
+        key = sort.key
+        return sorted([(key(state, as_of), account) async for account, state in self._states(members)])
+
+    async def _states(self, accounts: Sequence[str]) -> AsyncIterator[tuple[str, AccountState]]:
+        """In the order of `accounts`, without those that are gone; others have a turn in between."""
+        left = iter(accounts)
+        while some := list(islice(left, AT_ONCE)):
+            by_partition: dict[int, list[str]] = {}
+            for account in some:
+                by_partition.setdefault(partition_of(account, self.settings.partitions), []).append(account)
+            loaded = await asyncio.gather(
+                *(self.store.load(number, each) for number, each in by_partition.items())
+            )
+            found = {account: state for each in loaded for account, state in each.items()}
+            for account in some:
+                if account in found:
+                    yield account, found[account]
+            await asyncio.sleep(0)
+
+
+def _dimension(ruleset: Ruleset, dimension: str, segment: str) -> Dimension:
+    found = ruleset.dimension(dimension)
+    if found is None:
+        hint = did_you_mean(dimension, [each.name for each in ruleset.dimensions])
+        raise Refused(404, "unknown_dimension", f"there is no dimension {dimension[:100]!r}", hint)
+    if found.segment(segment) is None and segment != UNCLASSIFIED:
+        hint = did_you_mean(segment, [each.name for each in found.segments])
+        raise Refused(404, "unknown_segment", f"{dimension} has no segment {segment[:100]!r}", hint)
+    return found
+
+
+def _told(
+    account: str, state: AccountState, dimension: Dimension, ruleset: Ruleset, sort: Sort, as_of: int
+) -> dict[str, Any]:
+    told = {
+        "account": account,
+        "name": display_name(state),
+        "since": since(standing_in(state, dimension.name)),
+        "stays_until": instant_or_none(ruleset.stays_until(dimension, state)),
+    }
+    return told if sort.value is None else told | {"value": sort.value(state, as_of)}
