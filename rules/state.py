@@ -13,6 +13,7 @@ import msgspec
 from rules.records import FactValue
 
 VERSION = b"\x03"
+READS = {VERSION}  # versions of states that this build reads
 GONE = "\0gone"  # among a contact's facts: no longer a contact; no source can report a fact of that name
 HERE = "\0here"  # likewise: reported as a contact, with no facts to tell when
 NEVER = 1 << 53  # later than every instant, and still exact as a Redis score
@@ -113,7 +114,7 @@ def pack(state: AccountState) -> bytes:
 
 def unpack(blob: bytes) -> AccountState:
     """The state in `blob`. Raises OtherBuildError for a version that this build does not read."""
-    if blob[:1] != VERSION:
+    if blob[:1] not in READS:
         raise OtherBuildError(
             f"account state of version {blob[0] if blob else 'none'}, and this build reads {VERSION[0]}: another "
             "build wrote it. Run that build, or fold the log with this one into an empty Redis namespace "

@@ -95,7 +95,7 @@ async def test_who_was_forgotten_stays_forgotten(world: World, rows: Rows, tmp_p
     await world.ready()
     async with traffic(world, seed=28) as sends:
         at = int(time.time() * 1000)
-        contact = {"kind": "contact", "account": "acct-1", "email": EMAIL, "at": at, "set": {"role": "executive"}}
+        contact = {"kind": "contact", "account": "acct-1", "email": EMAIL, "at": at, "set": {"status": "active"}}
         visit = {"kind": "activity", "account": "acct-1", "email": EMAIL, "at": at, "name": "visited"}
         await sends.send(CRM_UPDATES, "acct-1", json.dumps(contact).encode())
         await sends.send(WEB_ACTIVITY, "acct-1", json.dumps(visit).encode())

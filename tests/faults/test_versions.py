@@ -6,13 +6,17 @@ import asyncio
 
 import pytest
 
+from rules import state
 from tests.faults.conftest import Rows
 from tests.faults.world import World, traffic
 
 
 @pytest.mark.parametrize("number", [25])
-async def test_a_newer_build_comes_goes_and_comes_back(world: World, rows: Rows, number: int) -> None:
+async def test_a_newer_build_comes_goes_and_comes_back(
+    world: World, rows: Rows, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     """While it is gone its partitions stand still, and say why; the older build writes nothing there."""
+    monkeypatch.setattr(state, "READS", {state.VERSION, bytes([state.VERSION[0] + 1])})  # the oracle's
     world.worker()
     await world.ready()
     async with traffic(world, seed=25):
