@@ -2,7 +2,8 @@
 
     router   source topics → account.log              a service with its own batch loop
     fold     account.log → Redis → segment.changes    two services: fold and publisher
-    deliver  segment.changes → alerts                 a Faust agent
+    deliver  segment.changes → webhook endpoints      a service for each
+             segment.changes → alerts                 a Faust agent
 
 Run it with `isotherm worker` or `faust -A streams worker`.
 """
@@ -23,9 +24,11 @@ from mode import Service
 
 from streams import logs
 from streams import topics as names
-from streams.alerts import Sender
+from streams.alerting.service import Alerting, rules_of
 from streams.clock import RedisClock
 from streams.connecting import kafka_options
+from streams.delivery import endpoints
+from streams.delivery.service import Deliverer, RedisTime
 from streams.fold import Fold
 from streams.outage import wait_out
 from streams.preflight import preflight
@@ -33,6 +36,7 @@ from streams.producer import Producer
 from streams.publisher import Publisher
 from streams.router import Router
 from streams.settings import Settings
+from streams.store.base import Outbound
 from streams.store.redis import RedisStore, connect
 from streams.store.sources import SourceStore
 
@@ -64,9 +68,13 @@ class Isotherm(Service):
         self.parts, self.role = parts, role
         settings = parts.settings
         store = RedisStore(parts.redis, settings.partitions, settings.namespace, settings.barrier)
-        self.publisher = Publisher(store, parts.producer, parts.clock)
+        self.publisher = Publisher(store, parts.producer, parts.clock, settings.topics)
         self.fold = Fold(settings, store, parts.producer, self.publisher, parts.clock)
         self.sources = SourceStore(parts.redis, settings.namespace)
+        self.alerting: Alerting | None = None
+        if role in ("deliver", "all") and (rules := rules_of(settings)) is not None:
+            app = partial(_faust, settings)
+            self.alerting = Alerting(settings, rules, parts.redis, parts.producer, parts.clock, app)
 
     async def on_start(self) -> None:
         settings, parts = self.parts.settings, self.parts
@@ -79,6 +87,14 @@ class Isotherm(Service):
         if self.role in ("router", "all"):
             router = Router(settings, self.sources, parts.producer, parts.clock)
             await self.add_runtime_dependency(router)
+        if self.role in ("deliver", "all"):
+            for endpoint in endpoints.read(settings.webhooks):
+                told = partial(publish_event, parts.producer, parts.clock)
+                await self.add_runtime_dependency(
+                    Deliverer(settings, endpoint, parts.redis, RedisTime(parts.clock), told)
+                )
+        if self.alerting is not None:
+            await self.add_runtime_dependency(self.alerting)
         log.info("started", role=self.role, kafka=settings.kafka)
 
     async def on_shutdown(self) -> None:
@@ -88,26 +104,14 @@ class Isotherm(Service):
         await self.parts.redis.aclose()
 
 
+async def publish_event(producer: Producer, clock: RedisClock, endpoint: str, event: bytes) -> None:
+    """Tells operators of an endpoint. Raises what an absent broker raises."""
+    await producer.send([Outbound(names.DELIVERY_EVENTS, endpoint, event)], clock.now())
+
+
 def build(settings: Settings) -> faust.App:
     """The application for `settings`; one process has one."""
-    app = faust.App(
-        f"{settings.topic_prefix}isotherm",
-        broker="aiokafka://" + ";".join(settings.kafka.split(",")),
-        broker_credentials=credentials(settings),
-        web_enabled=False,
-        topic_disable_leader=True,
-        topic_allow_declare=False,
-        topic_create=False,
-        consumer_auto_offset_reset="earliest",
-        broker_session_timeout=settings.session_timeout_ms / 1000,
-        broker_heartbeat_interval=settings.session_timeout_ms / 3000,
-        broker_commit_interval=1.0,
-        value_serializer="raw",
-        key_serializer="raw",
-        store="memory://",
-        datadir=Path(tempfile.gettempdir()) / "isotherm-faust",  # Faust wants one; nothing of ours is in it
-        logging_config=logs.CONFIG,
-    )
+    app = _faust(settings, f"{settings.topic_prefix}isotherm")
     parts = Parts.of(settings)
 
     @app.service
@@ -124,19 +128,30 @@ def build(settings: Settings) -> faust.App:
             told = {key: _text(value) for key, value in dict(event.headers or {}).items()}
             log.warning("dead letter", **{k: told[k] for k in ("reason", "source", "detail") if k in told})
 
-    if settings.role in ("deliver", "all") and settings.alert_url.get_secret_value():
-        sender = Sender(settings.alert_url.get_secret_value(), parts.redis, settings.namespace, parts.clock.now)
-        changes = app.topic(settings.topics(names.CHANGES), value_type=bytes, key_type=bytes)
-
-        @app.agent(changes, name="alerts", concurrency=1)
-        async def alerts(stream: Any) -> None:
-            await wait_out("Redis", parts.clock.sync, lambda: False)  # it may begin before the services have
-            async for value in stream:
-                await wait_out("remembering alerts", partial(sender.consider, value), lambda: False)
-
-        parts.closing.append(sender.close)
-
     return app
+
+
+def _faust(settings: Settings, id: str, **more: Any) -> faust.App:
+    """A Faust application of the consumer group `id`."""
+    return faust.App(
+        id,
+        broker="aiokafka://" + ";".join(settings.kafka.split(",")),
+        broker_credentials=credentials(settings),
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        topic_create=False,
+        consumer_auto_offset_reset="earliest",
+        broker_session_timeout=settings.session_timeout_ms / 1000,
+        broker_heartbeat_interval=settings.session_timeout_ms / 3000,
+        broker_commit_interval=1.0,
+        value_serializer="raw",
+        key_serializer="raw",
+        store="memory://",
+        datadir=Path(tempfile.gettempdir()) / "isotherm-faust",  # Faust wants one; nothing of ours is in it
+        logging_config=logs.CONFIG,
+        **more,
+    )
 
 
 def credentials(settings: Settings) -> Credentials | None:

@@ -1,5 +1,5 @@
 """The command line. Exit codes: 0 done; 1 the answer is no (problems found, account not known);
-2 the command was used wrongly; 3 Kafka or Redis cannot be reached."""
+2 the command was used wrongly; 3 Kafka or Redis cannot be reached; 4 `plan --exit-code`: somebody would move."""
 
 from __future__ import annotations
 
@@ -10,7 +10,22 @@ from typing import Any
 
 from cyclopts import App
 
-from streams.commands import authoring, data, letters, looking, running, upkeep
+from streams.commands import (
+    alerts,
+    authoring,
+    contract,
+    data,
+    deliveries,
+    deployments,
+    history,
+    letters,
+    looking,
+    override,
+    plan,
+    running,
+    serve,
+    upkeep,
+)
 
 app = App(
     name="isotherm",
@@ -19,14 +34,15 @@ app = App(
 )
 NAMED: dict[str, Callable[..., Any]] = {"test": authoring.rehearse, "import": data.import_}
 PLAIN: tuple[Callable[..., Any], ...] = (
-    *(authoring.check, authoring.replay, authoring.deploy),
+    *(authoring.check, authoring.replay, plan.plan),
+    *(deployments.deploy, deployments.deployments, deployments.rollback),
     *(data.decode, data.send),
-    *(running.topics, running.worker, running.collect, running.demo),
-    *(looking.explain, looking.report, looking.tail),
+    *(running.topics, running.worker, running.collect, serve.serve, running.demo),
+    *(looking.explain, history.members, looking.report, looking.tail, contract.contract),
     *(upkeep.verify, upkeep.rebuild, upkeep.snapshot, upkeep.resume, upkeep.release),
     *(upkeep.erase, upkeep.unmerge),
 )
-GROUPS = (letters.app,)
+GROUPS = (letters.app, deliveries.app, alerts.app, override.app)
 
 for name, command in NAMED.items():
     app.command(command, name=name)

@@ -23,7 +23,7 @@ ANSWER_WITHIN_S = 5.0
 METADATA_MS = 10_000  # a topic that was deleted and made anew is seen as soon
 
 
-def consumer(settings: Settings, group: str) -> Any:
+def consumer(settings: Settings, group: str, fetch_bytes: int = FETCH_BYTES) -> Any:
     """Not yet started, nor subscribed. It never commits by itself and never jumps to another offset."""
     return AIOKafkaConsumer(
         **kafka_options(settings),
@@ -35,7 +35,7 @@ def consumer(settings: Settings, group: str) -> Any:
         session_timeout_ms=settings.session_timeout_ms,
         heartbeat_interval_ms=settings.session_timeout_ms // 3,
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
-        max_partition_fetch_bytes=FETCH_BYTES,
+        max_partition_fetch_bytes=fetch_bytes,
         metadata_max_age_ms=METADATA_MS,
     )
 

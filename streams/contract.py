@@ -60,7 +60,7 @@ HEADERS: dict[str, Schema] = {
             }
         },
         "required": ["offset"],
-    }
+    },
 }
 
 

@@ -20,15 +20,14 @@ one script on one node. Tags are chosen so that the slots of partitions are even
 | ns:{ids}:conflicts | hash | domain → who has it, and who claims it too | router |
 | ns:partitions | string | how many partitions this state was made for | worker |
 | ns:deploying | string, expires | who puts rules in force right now: one at a time | commands |
-| ns:alerted:ID | string, expires | a change that was alerted | alert agent |
 | ns:{alerts}:states | hash | account → its alerts, as in alerts.state | alerting |
 | ns:{alerts}:queue:WHO | sorted set | account by when WHO may be told; nobody: when time changes it | alerting |
 | ns:{alerts}:queues | set | WHO may have something waiting | alerting |
-| ns:{alerts}:sent:WHO | sorted set, expires | messages by when they were sent, for the limit | alerting |
+| ns:{alerts}:sent:WHO | sorted set | messages by when they were sent, for the limit | alerting |
 | ns:{alerts}:turn:WHO | string, expires | who sends there now, or that nobody does for a moment | alerting |
 | ns:{alerts}:writer | string, expires | the token of who writes states now | alerting |
 | ns:{alerts}:whole | string | that all that is in alerts.state is here | alerting |
-| ns:{to.NAME}:status | hash | of an endpoint: owners, since when it fails, disabled, what is asked of it | delivery |
+| ns:{to.NAME}:status | hash | of an endpoint: owners, since when it fails, what is asked of it | delivery |
 | ns:{to.NAME}:waiting:P | hash | change → a delivery that failed and is tried again (packed) | delivery |
 | ns:{to.NAME}:records | hash | change → what came of its delivery (packed) | delivery |
 | ns:{to.NAME}:done:HOW | sorted set | changes that were delivered, given up or superseded, by when | delivery |
@@ -135,10 +134,6 @@ def conflicts(namespace: str = NAMESPACE) -> str:
 
 def deploying(namespace: str = NAMESPACE) -> str:
     return f"{namespace}:deploying"
-
-
-def alerted(change_id: str, namespace: str = NAMESPACE) -> str:
-    return f"{namespace}:alerted:{change_id}"
 
 
 def alerts(what: str, namespace: str = NAMESPACE) -> str:

@@ -112,8 +112,14 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="Slack-shaped webhook for accounts that turn hot; empty: no alerts. Who has it can post",
     )
+    alerts: str = Field(
+        default="", description="the alert rules that `deliver` reads at start; empty: the shipped ones"
+    )
     sources: str = Field(
         default="", description="the sources file that the router reads at start; empty: the shipped one"
+    )
+    webhooks: str = Field(
+        default="", description="the file that says which endpoints changes are delivered to; empty: none"
     )
     topic_prefix: str = Field(default="", description="put before every topic and group name")
     namespace: str = Field(default="isotherm", description="put before every Redis key")
@@ -154,6 +160,9 @@ class Settings(BaseSettings):
     hubspot_client_secret: Secret = Field(
         default=SecretStr(""), description="the HubSpot app's client secret, with which it signs"
     )
+    api_host: str = Field(default="127.0.0.1", description="the address on which the HTTP API listens")
+    api_port: int = Field(default=8089, ge=0, le=65_535, description="its port; 0: any that is free")
+    api_tokens: str = Field(default="", description="the file of those who may ask it, as SHA-256 of their tokens")
 
     @classmethod
     def settings_customise_sources(

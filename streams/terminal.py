@@ -63,17 +63,18 @@ def read_settings(**given: Any) -> Any:
 
 def load_or_exit(directory: Path) -> Any:
     """The ruleset in `directory`."""
-    return _or_exit(load, directory)
+    return read_or_exit(load, directory)
 
 
 def sources_or_exit(path: Path | str) -> Any:
     """The sources that a file describes; of "" the shipped ones."""
     from streams.sources import read
 
-    return _or_exit(read, path)
+    return read_or_exit(read, path)
 
 
-def _or_exit(read: Callable[[Any], T], path: Path | str) -> T:
+def read_or_exit(read: Callable[[Any], T], path: Path | str) -> T:
+    """What `read` makes of a file; its problems are told, and end the command."""
     try:
         return read(path)
     except RulesetError as error:

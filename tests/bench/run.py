@@ -9,6 +9,8 @@
     rules                an event under 1,000 rules against one under 50
     size                 an account under the whole library, after 50 activities and after 100,000
     collect              the HTTP collector: requests and events a second, acknowledged by Kafka
+    api                  the HTTP API: how late a change is at 500 listeners
+    delivery             webhooks: how late a change is at 10 endpoints, and memory while one of them is down
     identity             Redis' memory a contact, and the router when a million are known
 
 Contestants take turns, round after round, so that a machine that drifts drifts for all; a first, short run of each
@@ -39,10 +41,12 @@ from typing import Any
 
 import checking
 import collecting
+import delivering
 import knowing
 import live
 import loading
 import scaling
+import serving
 import size
 import uvloop
 import workload
@@ -61,7 +65,7 @@ PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 RESULTS = ROOT / ".isotherm" / "bench.json"
 SECTIONS = (
     "fold", "router", "both", "memory", "ladder", "latency", "exit", "load", "rules",
-    "size", "collect", "identity",
+    "size", "collect", "api", "delivery", "identity",
 )  # fmt: skip
 RUN_WITHIN = 300.0  # seconds for one contestant's run
 MOST = 1_500_000  # events in a topic
@@ -455,6 +459,25 @@ def collector(bench: Bench) -> None:
     bench.tables.append(collecting.table(found, produces))
 
 
+# -- webhooks
+
+
+def delivery(bench: Bench) -> None:
+    late = delivering.how_late(bench.fresh("late"), bench.seconds)
+    waiting = delivering.how_big(bench.fresh("big"), 20_000 if bench.quick else delivering.WAITING)
+    bench.check("deliveries", f"{late.missing:,} are missing" if late.missing else "")
+    bench.tables += delivering.tables(late, waiting)
+
+
+# -- the HTTP API
+
+
+def api(bench: Bench) -> None:
+    heard = serving.measure(bench.fresh("api"), bench.seconds)
+    bench.check("the listeners' events", heard.wrong)
+    bench.tables.append(serving.table(heard))
+
+
 # -- the router, when everybody is known
 
 
@@ -503,6 +526,10 @@ def sections(chosen: tuple[str, ...]) -> Iterator[Callable[[Bench], None]]:
         yield lambda bench: bench.tables.append(size.table(asyncio.run(size.measure())))
     if "collect" in chosen:
         yield collector
+    if "api" in chosen:
+        yield api
+    if "delivery" in chosen:
+        yield delivery
     if "identity" in chosen:
         yield identity
 

@@ -114,7 +114,7 @@ A0, A1, MET = ACCOUNTS[0], ACCOUNTS[2], ACCOUNTS[3]
         *(Own("B", 0, told=False), Put(A0, "visited"), Turn("B"), Publish("B"), GoOn("A")),
     ]
 )
-@example(  # the same, when it had asked already whether the partition was its own: what is old is found, and mended
+@example(  # the same, when it had asked already whether the partition was its own: what is old is mended
     [
         *(Turn("A"), Put(A0, "visited"), Fold("A"), Publish("A", trip("before send", "held"))),
         *(Own("B", 0, told=False), Put(A0, "visited"), Put(A0, "visited"), Turn("B"), Publish("B"), GoOn("A")),
