@@ -110,8 +110,9 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     async def on_stop(self) -> None:
         self._changed.set()
         async with self._turn:
-            if self._consumer is not None:
-                await self._consumer.stop()
+            pass  # what is being folded is folded to its end
+        if self._consumer is not None:  # it may be in the middle of a rebalance, which waits for its turn
+            await self._consumer.stop()
 
     # -- whose partitions -----------------------------------------------------------------------------------
 
@@ -126,7 +127,8 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         async with self._turn:
-            await self._take_over(*sorted(each.partition for each in assigned))
+            if not self.should_stop:
+                await self._take_over(*sorted(each.partition for each in assigned))
 
     async def _take_over(self, *partitions: int) -> None:
         """Becomes the owner, and reads on from where the store stands."""

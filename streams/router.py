@@ -128,8 +128,9 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
 
     async def on_stop(self) -> None:
         async with self._turn:
-            if self._consumer is not None:
-                await self._consumer.stop()
+            pass  # what is being routed is routed to its end
+        if self._consumer is not None:  # it may be in the middle of a rebalance, which waits for its turn
+            await self._consumer.stop()
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         async with self._turn:
@@ -139,7 +140,8 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         async with self._turn:
-            await self._try_to_take_over(*sorted(assigned))
+            if not self.should_stop:
+                await self._try_to_take_over(*sorted(assigned))
 
     async def _try_to_take_over(self, *places: TopicPartition) -> None:
         await wait_out("taking over", lambda: self._take_over(*places), lambda: self.should_stop)

@@ -66,16 +66,16 @@ class Listed(Log):
 
     def __init__(self, messages: list[Message], first: int = 0, snapshot: Snapshot | None = None) -> None:
         super().__init__(SETTINGS, self)
-        self.messages, self.first, self.made = messages, first, snapshot
+        self.messages, self.begins, self.made = messages, first, snapshot
 
     async def snapshot(self, number: int) -> Snapshot | None:
         return self.made
 
     async def beginning_offsets(self, places: list[Any]) -> dict[Any, int]:
-        return dict.fromkeys(places, self.first)
+        return dict.fromkeys(places, self.begins)
 
     async def read(self, number: int, start: int, upto: int) -> AsyncIterator[list[Any]]:
-        assert start >= self.first
+        assert start >= self.begins
         for at in range(start, upto, 4):
             yield self.messages[at : min(at + 4, upto)]
 
