@@ -20,7 +20,6 @@ from rules.changes import iso
 from rules.planning import Alert
 from rules.records import Activity, Facts, Tick
 from streams.cli import app
-from streams.commands import authoring
 from streams.history import HistoryProblem, explain_at, members_at, members_now
 from streams.planning import PlanProblem, Request, plan
 from streams.reading import Reader
@@ -345,8 +344,6 @@ def test_what_the_examples_for_ci_run_there_is() -> None:
         for line in re.findall(r"(?:entry|run): (isotherm .*)$", path.read_text(), re.M)
     ]
     assert len(commands) == 5
-    app.command(authoring.check)
-    app.command(authoring.rehearse, name="test")
     for each in commands:
         app.parse_args(each.partition(" > ")[0].split()[1:], exit_on_error=False, print_error=False)
     for path in CI.iterdir():

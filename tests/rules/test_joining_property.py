@@ -432,8 +432,11 @@ def joined_worlds(
     apart, aliases = _split(pick, log, visitors)
     heard_of = _heard_of(apart)
     left_out = {each.at for each in apart if isinstance(each, SAYING) and each.at not in heard_of}
-    together, apart = ([each for each in some if each.at not in left_out] for some in (log, apart))
-    return World(files, together, apart, aliases)
+
+    def counts(record: Any) -> bool:
+        return not (isinstance(record, SAYING) and record.at in left_out)
+
+    return World(files, list(filter(counts, log)), list(filter(counts, apart)), aliases)
 
 
 SAYING = (Override, EndOverride)
