@@ -23,7 +23,7 @@ from streams.playback import up_to_its_end
 from streams.publisher import WAITING_AT_MOST
 from streams.settings import Settings
 from streams.store.base import pack_partition, unpack_outbox, unpack_partition
-from streams.topics import ACCOUNT_LOG, CONFIGS, DEAD_LETTERS, SOURCES
+from streams.topics import ACCOUNT_LOG, CONFIGS, DEAD_LETTERS, MEMBERSHIPS, SOURCES
 from tests.faults.oracle import Found, Kept, Report, Told, check
 from tests.faults.servers import Cluster, RedisPair, Worker
 from tests.faults.traffic import Traffic
@@ -149,7 +149,7 @@ class World:
     async def _ends(self, role: str) -> dict[TopicPartition, int]:
         async with AIOKafkaConsumer(bootstrap_servers=self.direct.kafka) as consumer:
             topic = self.direct.topics(role)
-            count = PARTITIONS if role == ACCOUNT_LOG else topics.SOURCE_PARTITIONS
+            count = topics.SOURCE_PARTITIONS if role in SOURCES else PARTITIONS
             ends: dict[TopicPartition, int] = await consumer.end_offsets(
                 [TopicPartition(topic, p) for p in range(count)]
             )
@@ -187,9 +187,20 @@ class World:
     # -- the end --------------------------------------------------------------------------------------------
 
     async def healed(self) -> float:
-        """Called when the fault is over: everything that waits is done within 30 s (I6)."""
+        """Called when the fault is over, under traffic: everything that waits is done within 30 s (I6).
+
+        Old words that came late are found a little later, and told anew.
+        """
         self.recovery_s = await self.drained()
+        ends = await self._ends(MEMBERSHIPS)
+        await self.until(f"owners whose words go up to {ends}", lambda: self._spoken(ends))
         return self.recovery_s
+
+    async def _spoken(self, ends: dict[TopicPartition, int]) -> bool:
+        """Whether owners know all that stands before these ends to be their own, or told anew."""
+        async with Redis.from_url(self.redis.direct) as redis:
+            words = {each: await redis.hget(its.meta, "words") for each, its in enumerate(self._keys())}
+        return all(int(words[place.partition] or 0) >= end for place, end in ends.items())
 
     async def finish(self) -> Report:
         """Ends the traffic, drains, stops the workers and compares with the oracles."""
