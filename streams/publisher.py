@@ -115,19 +115,21 @@ class Publisher(Service):
         What we have published ourselves is not told again when a Redis that has gone back has it once more: who
         takes the partition over reads at the end of the topic how far it was told.
         """
+        token = self._tokens.get(partition)
         entries = await self._store.outbox(partition, ENTRIES)
         if entries:
             await self._store.safe(partition)
             told = self._told.get(partition, (-1, -1))
             messages = [message for entry in entries if order(entry.id) > told for message in entry.messages]
-            if not await self._is_ours(partition):
+            if not await self._is_ours(partition, token):
                 self.lost(partition)
                 return 0
             answers = await self._producer.send(messages, self._clock.now(), partition)
+            if self._tokens.get(partition) != token:  # ours anew: what we sent before is somebody else's by now
+                return len(entries)
             self._sent(partition, messages, answers, order(entries[0].id)[0])
             self._told[partition] = max(told, order(entries[-1].id))
-            token = self._tokens.get(partition, "")
-            await self._store.trim(partition, entries[-1].id, token, self.words.safe_up_to(partition))
+            await self._store.trim(partition, entries[-1].id, token or "", self.words.safe_up_to(partition))
             self.published += len(messages)
             if partition in self._waiting:
                 self._count(partition, -len(messages))
@@ -145,9 +147,9 @@ class Publisher(Service):
         """Something of it may be on its way to the broker."""
         return partition in self._draining
 
-    async def _is_ours(self, partition: int) -> bool:
-        ((token, _),) = await self._store.owners([partition])
-        return token == self._tokens.get(partition, token)
+    async def _is_ours(self, partition: int, token: str | None) -> bool:
+        ((held, _),) = await self._store.owners([partition])
+        return token is None or held == token == self._tokens.get(partition)
 
     def _count(self, partition: int, messages: int) -> None:
         self._waiting[partition] = max(0, self._waiting.get(partition, 0) + messages)
