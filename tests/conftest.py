@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import hypothesis
 import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 from redis.asyncio import Redis
 
 from streams.embedded import Broker, NotInstalled, Startable, Valkey
@@ -68,9 +70,21 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def topic_prefix() -> str:
+def topic_prefix() -> Iterator[str]:
     """Begins names of topics, groups and transactions that no other test has, nor an earlier run."""
-    return f"t{secrets.token_hex(5)}."
+    prefix = f"t{secrets.token_hex(5)}."
+    yield prefix
+    if named := os.environ.get("ISOTHERM_TEST_KAFKA"):
+        delete_topics(named, prefix)
+
+
+def delete_topics(address: str, prefix: str) -> None:
+    """A broker that keeps thousands of them becomes slow; what it says to that is none of a test's business."""
+    client = AdminClient({"bootstrap.servers": address, "log_level": 0})
+    with suppress(KafkaException):
+        if names := [name for name in client.list_topics(timeout=10).topics if name.startswith(prefix)]:
+            client.delete_topics(names)
+            client.poll(0)
 
 
 @contextmanager
