@@ -79,6 +79,7 @@ def _bindings(options: list[str]) -> Iterator[AclBinding]:
         given.setdefault(name, []).append(value)
     (principal,) = given.pop("--allow-principal")
     operations = given.pop("--operation")
+    (pattern,) = given.pop("--resource-pattern-type", ["literal"])
     for kind, names in given.items():
         resource = {"--topic": ResourceType.TOPIC, "--group": ResourceType.GROUP}[kind]
         for name in names:
@@ -86,7 +87,7 @@ def _bindings(options: list[str]) -> Iterator[AclBinding]:
                 yield AclBinding(
                     resource,
                     name,
-                    ResourcePatternType.LITERAL,
+                    ResourcePatternType[pattern.upper()],
                     principal,
                     "*",
                     AclOperation[operation.upper()],
