@@ -372,6 +372,7 @@ def save(path, progress):
     kept(path, progress)
     os.kill(os.getpid(), signal.SIGINT)
 importing.save, importing.BATCH = save, 10
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born ignoring it
 cli.main()
 """
 
