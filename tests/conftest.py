@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
@@ -83,8 +84,7 @@ def delete_topics(address: str, prefix: str) -> None:
     client = AdminClient({"bootstrap.servers": address, "log_level": 0})
     with suppress(KafkaException):
         if names := [name for name in client.list_topics(timeout=10).topics if name.startswith(prefix)]:
-            client.delete_topics(names)
-            client.poll(0)
+            wait(client.delete_topics(names).values(), timeout=10)
 
 
 @contextmanager
