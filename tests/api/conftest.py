@@ -18,11 +18,11 @@ import pytest
 
 from rules.contract import read
 from streams import topics
+from streams.answering import listening
 from streams.api.app import create_app
 from streams.api.hub import Pace
 from streams.api.rights import ROLES, Tokens, new_token
 from streams.api.run import answer
-from streams.collector.run import listening
 from streams.embedded import free_port
 from streams.playback import up_to_its_end
 from streams.producer import Producer

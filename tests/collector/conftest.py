@@ -17,8 +17,9 @@ from pydantic import SecretStr
 from streams import topics
 from streams.adapters import decode_any
 from streams.adapters.base import Decoded
+from streams.answering import listening
 from streams.collector.limits import Limits
-from streams.collector.run import listening, made, serve
+from streams.collector.run import made, serve
 from streams.settings import Settings
 
 WRITE_KEY, RECORD_KEY, SECRET = "a-write-key-of-tests", "a-record-key-of-tests", "a-secret-of-hubspot"

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from streams import topics
+from streams.answering import listening
 from streams.collector.app import build
 from streams.collector.calls import read_batch, read_call
 from streams.collector.hubspot import read_notifications
@@ -32,7 +33,7 @@ from streams.collector.limits import Limits
 from streams.collector.openapi import document
 from streams.collector.records import read_records
 from streams.collector.refused import Refused
-from streams.collector.run import listening, made
+from streams.collector.run import made
 from streams.embedded import Broker, free_port
 from streams.preflight import SettingsError
 from streams.settings import Settings
