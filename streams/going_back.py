@@ -11,6 +11,10 @@ told apart by content, not by index: by other links a message may become other r
 would take for one that it has seen (its log partition has a later one of that batch) comes from `web.activity+/0`
 instead of `web.activity/0`.
 
+What taught where a message belongs may have been lost with the batch, and others may have gone on without it: an
+account by whose domain a company was met, say, of which the CRM's record knew nothing when it took that domain. So
+accounts that the log has of the batch, and that by the links in force are others by now, are merged once more.
+
 The embedded broker does not keep what is committed with an offset. Then the log is read from its beginning, and
 the batch in doubt is known by its instant: the last one of the source partition.
 """
@@ -18,7 +22,7 @@ the batch in doubt is known by its instant: the last one of the source partition
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -26,8 +30,9 @@ import msgspec
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from rules.records import AccountRecord, Erase, Merge, Record, Same, decode_record, encode_record
+from rules.records import AccountRecord, Erase, Merge, Record, Same, decode_record, encode_record, is_provisional
 from streams.connecting import kafka_options
+from streams.identity import became
 from streams.producer import partition_of
 from streams.settings import Settings
 from streams.store.base import Outbound
@@ -35,6 +40,7 @@ from streams.topics import ACCOUNT_LOG
 
 LONGEST = 4_000  # bytes that go with an offset; brokers take 4,096 unless told otherwise
 NOWHERE = (-1, -1)
+AFTER_ALL = 1 << 20  # no message becomes so many records
 Position: TypeAlias = tuple[int, int]  # source offset, index
 Found: TypeAlias = tuple[int, AccountRecord]  # partition of the log, record
 
@@ -92,6 +98,7 @@ class Doubt:
     received: int | None = None
     there: dict[int, Counter[bytes]] = field(default_factory=dict)  # by source offset
     highest: dict[tuple[str, int], Position] = field(default_factory=dict)  # by place and log partition
+    accounts: set[str] = field(default_factory=set)  # provisional ones at which something of them counts
 
     @classmethod
     def of(cls, intent: Intent, next: int, found: Iterable[Found]) -> Doubt:
@@ -109,9 +116,21 @@ class Doubt:
             place, offset, index = via(record)
             if offset >= doubt.start:
                 doubt.there.setdefault(offset, Counter())[content(record)] += 1
+                account = record.into if isinstance(record, Merge) else record.account
+                if is_provisional(account):
+                    doubt.accounts.add(account)
             key = (place, number)
             doubt.highest[key] = max(doubt.highest.get(key, NOWHERE), (offset, index))
         return doubt
+
+    def strays(self, links: Mapping[str, str], place: str, offset: int, received: int) -> Iterator[Outbound]:
+        """Merges of accounts that are others by `links`, as if the message at `offset` had taught them last. What
+        the log has already says nothing new to the fold."""
+        for index, account in enumerate(sorted(self.accounts), AFTER_ALL):
+            if (found := became(account, links)) is not None:
+                merge = Merge(account=account, into=found.into, at=received, received=received)
+                merge.person, merge.via = found.person, (place, offset, index)
+                yield Outbound(ACCOUNT_LOG, account, encode_record(merge))
 
     def missing(self, outbound: Iterable[Outbound], partitions: int) -> Iterator[Outbound]:
         """What is to be produced of `outbound`: all but the records that the log has."""

@@ -155,6 +155,18 @@ def follow(account: str, links: Links) -> str:
     return account
 
 
+def became(account: str, links: Links) -> Merged | None:
+    """That a provisional account is another one by `links`; None: it is not. Nothing says who taught that."""
+    into = follow(account, links)
+    if into == account or not is_provisional(account):
+        return None
+    key, person = key_of(account), None
+    if key.startswith(("anon:", "user:")):  # a visitor: as whom they were counted, and who they are
+        counted, known_as = _hash_of(key), _person_behind(key, links)
+        person = (counted, known_as) if counted and known_as and counted != known_as else None
+    return Merged(account, into, person=person)
+
+
 class _Known(msgspec.Struct, frozen=True, gc=False):
     """A message's claims as link keys; None where nothing is claimed."""
 

@@ -41,7 +41,7 @@ from streams.clock import ClockSteppedError, RedisClock
 from streams.consuming import LOOK_AGAIN_S, end_offset, fetch, first_offset, started
 from streams.erasing import needles
 from streams.going_back import Doubt, Intent, committed, of_partition
-from streams.identity import further_keys, resolver_of, users_of
+from streams.identity import further_keys, key_of, resolver_of, users_of
 from streams.letters import forget
 from streams.outage import AWAY, wait_out
 from streams.playback import ends_of, up_to_its_end
@@ -489,14 +489,19 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         self, topic: str, seen: Sequence[Seen], reading: Reading, received: int
     ) -> tuple[Routed, Batch, Poison]:
         """What the messages become by the links that are in force now."""
-        links, as_of = await self._store.read(wanted := link_keys(seen, self._resolver))
+        doubt = reading.in_doubt()
+        wanted = [*link_keys(seen, self._resolver), *(map(key_of, doubt.accounts) if doubt else ())]
+        links, as_of = await self._store.read(wanted)
         asked, found = set(wanted), links
         while further := [key for key in further_keys(found) if key not in asked]:
             asked.update(further)
             links |= (found := await self._store.links(further))
         routed = route(topic, seen, links, self._resolver, received)
         forgotten = await self._erase(routed) if routed.erased else []
-        poison, last, doubt = reading.poison.copy(), seen[-1].message, reading.in_doubt()
+        poison, last = reading.poison.copy(), seen[-1].message
+        if doubt:
+            place = f"{topic}/{last.partition}"
+            routed.outbound += doubt.strays(links, place, last.offset, received)
         too_much = poison.after(routed.rejected)
         batch = Batch(
             reading.next,

@@ -203,6 +203,29 @@ async def test_what_counted_stays_where_it_counted(redis: Any) -> None:
     await told_as_stored(world)
 
 
+async def test_a_company_that_was_met_by_its_domain_is_known_for_it_after_all(redis: Any) -> None:
+    """Killed when the records of its first messages were in the log, and what they taught in Redis alone, which
+    is emptied: the CRM's record takes the domain as if nobody had had it."""
+    world, clock = world_of(redis, "strays", 10, False)
+    world.put(WEB_ACTIVITY, 0, *[visit(0, "user", "anonymous", "email") for _ in range(3)])
+
+    async def killed(step: str) -> None:
+        if step == "told":
+            raise Kill(step)
+
+    with pytest.raises(Kill):
+        await world.drain(router_of(world, clock, killed))
+    await redis.flushall()
+    world.put(CRM_UPDATES, 0, {"kind": "facts", "crm": "salesforce:1", "domain": "acme0.example"})
+    router = router_of(world, clock)
+    await router._take_over(*world.sources)
+    while await world.turn(router, CRM):  # before what is in doubt
+        pass
+    await world.settled(router)
+    folded = await world.folded()
+    assert {name: (each.visits, each.people) for name, each in folded.items()} == {"salesforce:1": (3, 1)}
+
+
 async def test_a_topic_made_anew_is_the_same_one_after_redis_is_emptied(redis: Any) -> None:
     world, clock = world_of(redis, "anew", 3, False)
     world.put(WEB_ACTIVITY, 0, *[visit(0, "user", "email") for _ in range(5)])
