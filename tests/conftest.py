@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
 import hypothesis
@@ -20,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 from redis.asyncio import Redis
 
 from streams.embedded import Broker, NotInstalled, Startable, Valkey
+from streams.settings import Settings
 
 S = TypeVar("S", bound=Startable)
 
@@ -85,6 +87,22 @@ def delete_topics(address: str, prefix: str) -> None:
     with suppress(KafkaException):
         if names := [name for name in client.list_topics(timeout=10).topics if name.startswith(prefix)]:
             wait(client.delete_topics(names).values(), timeout=10)
+
+
+@pytest.fixture
+def settings_of(kafka: str, redis_url: str, topic_prefix: str) -> Callable[..., Settings]:
+    """Makes the settings of an installation of a test's own, on the servers of the run, as these want them."""
+    embedded = not os.environ.get("ISOTHERM_TEST_KAFKA")
+    return partial(
+        Settings,
+        kafka=kafka,
+        redis=redis_url,
+        topic_prefix=topic_prefix,
+        namespace=topic_prefix.rstrip("."),
+        idempotence=not embedded,
+        fetch_max_wait_ms=5 if embedded else 20,
+        session_timeout_ms=1000 if embedded else 6000,
+    )
 
 
 @contextmanager

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,17 +150,8 @@ class Servers:
 
 
 @pytest.fixture
-async def servers(kafka: str, redis_url: str, redis: Any, topic_prefix: str) -> AsyncIterator[Servers]:
-    embedded = not os.environ.get("ISOTHERM_TEST_KAFKA")
-    settings = Settings(
-        kafka=kafka,
-        redis=redis_url,
-        partitions=2,
-        topic_prefix=topic_prefix,
-        namespace=topic_prefix.rstrip("."),
-        idempotence=not embedded,
-        fetch_max_wait_ms=5 if embedded else 20,
-    )
+async def servers(settings_of: Callable[..., Settings], redis: Any) -> AsyncIterator[Servers]:
+    settings = settings_of(partitions=2)
     await topics.create(settings)
     producer = Producer(settings)
     await producer.start()

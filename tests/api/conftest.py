@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -152,17 +151,8 @@ class Stream:
 
 
 @pytest.fixture
-def settings(kafka: str, redis_url: str, topic_prefix: str) -> Settings:
-    embedded = not os.environ.get("ISOTHERM_TEST_KAFKA")
-    return Settings(
-        kafka=kafka,
-        redis=redis_url,
-        partitions=PARTITIONS,
-        topic_prefix=topic_prefix,
-        namespace=topic_prefix.rstrip("."),
-        idempotence=not embedded,
-        fetch_max_wait_ms=5 if embedded else 20,
-    )
+def settings(settings_of: Callable[..., Settings]) -> Settings:
+    return settings_of(partitions=PARTITIONS)
 
 
 @pytest.fixture

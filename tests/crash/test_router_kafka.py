@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -27,20 +26,8 @@ WITHIN_S = 60
 
 
 @pytest.fixture
-async def settings(kafka: str, redis_url: str, redis: Any, topic_prefix: str) -> Settings:
-    embedded = not os.environ.get("ISOTHERM_TEST_KAFKA")
-    made = Settings(
-        kafka=kafka,
-        redis=redis_url,
-        partitions=PARTITIONS,
-        topic_prefix=topic_prefix,
-        namespace=topic_prefix.rstrip("."),
-        person_key=SecretStr("of the tests"),
-        batch=3,
-        idempotence=not embedded,
-        fetch_max_wait_ms=5 if embedded else 20,
-        session_timeout_ms=1_000 if embedded else 6_000,
-    )
+async def settings(settings_of: Callable[..., Settings], redis: Any) -> Settings:
+    made: Settings = settings_of(partitions=PARTITIONS, person_key=SecretStr("of the tests"), batch=3)
     await topics.create(made)
     return made
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -150,19 +149,8 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-def settings(kafka: str, redis_url: str, redis: Any, topic_prefix: str) -> Settings:
-    embedded = not os.environ.get("ISOTHERM_TEST_KAFKA")
-    return Settings(
-        kafka=kafka,
-        redis=redis_url,
-        partitions=PARTITIONS,
-        topic_prefix=topic_prefix,
-        namespace=topic_prefix.rstrip("."),
-        idempotence=not embedded,
-        fetch_max_wait_ms=5 if embedded else 20,
-        session_timeout_ms=1000 if embedded else 6000,
-        role="deliver",
-    )
+def settings(settings_of: Callable[..., Settings], redis: Any) -> Settings:
+    return settings_of(partitions=PARTITIONS, role="deliver")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,19 +62,9 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-def settings(kafka: str, redis_url: str, redis: Any, topic_prefix: str, receiver: Receiver) -> Settings:
-    embedded = not os.environ.get("ISOTHERM_TEST_KAFKA")
-    return Settings(
-        kafka=kafka,
-        redis=redis_url,
-        partitions=PARTITIONS,
-        topic_prefix=topic_prefix,
-        namespace=topic_prefix.rstrip("."),
-        alert_url=receiver.url,
-        person_key=SecretStr("a secret of the tests"),
-        idempotence=not embedded,
-        fetch_max_wait_ms=5 if embedded else 20,
-        session_timeout_ms=1000 if embedded else 6000,
+def settings(settings_of: Callable[..., Settings], redis: Any, receiver: Receiver) -> Settings:
+    return settings_of(
+        partitions=PARTITIONS, alert_url=receiver.url, person_key=SecretStr("a secret of the tests")
     )
 
 

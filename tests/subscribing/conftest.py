@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -16,18 +15,8 @@ from tests.subscribing.world import PARTITIONS, World
 
 
 @pytest.fixture
-def settings(kafka: str, redis_url: str, topic_prefix: str) -> Settings:
-    embedded = not os.environ.get("ISOTHERM_TEST_KAFKA")
-    return Settings(
-        kafka=kafka,
-        redis=redis_url,
-        partitions=PARTITIONS,
-        topic_prefix=topic_prefix,
-        namespace=topic_prefix.rstrip("."),
-        idempotence=not embedded,
-        fetch_max_wait_ms=5 if embedded else 20,
-        session_timeout_ms=1000 if embedded else 6000,
-    )
+def settings(settings_of: Callable[..., Settings]) -> Settings:
+    return settings_of(partitions=PARTITIONS)
 
 
 @pytest.fixture
