@@ -19,7 +19,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from rules import joining, overriding
+from rules import filling, joining, overriding
 from rules.announcing import announce, announce_removed, announce_state
 from rules.applying import apply, is_new
 from rules.durations import DAY
@@ -29,6 +29,7 @@ from rules.records import (
     Activity,
     Delete,
     EndOverride,
+    Fill,
     Merge,
     Override,
     Release,
@@ -46,7 +47,7 @@ from rules.work import Cause, Outcome, Step, Work
 
 VISITORS_KEPT_DAYS = 30
 # What says nothing of an account that nobody has heard of.
-UNHEARD_OF = (Same, Stale, Release, Override, EndOverride)
+UNHEARD_OF = (Same, Stale, Release, Override, EndOverride, Fill)
 HOPS = 32  # what was passed on so often goes in a circle
 
 
@@ -93,6 +94,8 @@ def step(state: AccountState | None, record: AccountRecord, log_time: int, rules
             return work.done()
         case Release():
             return _taken_in(work, Cause.DATA)
+        case Fill():
+            return _filled(work, record)
     touched = apply(work, record)
     if touched is None:
         return work.done(Outcome.LATE)
@@ -160,15 +163,17 @@ def _give_away(work: Work, record: Merge) -> Step:
         joining.rename(state, *record.person, ruleset)
     told = bool(state.ruleset) and not is_visitor(record.account) and not state.deleted
     state.standings, state.wake, state.overrides = {}, NEVER, overriding.without_rules(state.overrides)
+    filling.give(record.account, state, work.rules)
     # Sent even if nothing is kept: under other rules something might have been, and is missing.
     sent = Transfer(
         account=record.into,
         merged=record.account,
         at=work.log_time,
         received=work.log_time,
-        ruleset=state.ruleset,
+        ruleset=ruleset.hash,
         state=pack(state),
         by_crm=record.by_crm,
+        deployment=work.rules.deployment,
         origin=record.origin,
         hops=record.hops,
     )
@@ -208,6 +213,18 @@ def _taken_in(work: Work, cause: Cause) -> Step:
     return work.done()
 
 
+def _filled(work: Work, record: Fill) -> Step:
+    """What happened before its rules were in force is counted: dimensions that ask for it are asked again."""
+    dimensions = filling.fill(work, record)
+    if dimensions is None:
+        return work.done(Outcome.DUPLICATE)
+    state = work.state
+    is_evaluated = state.ruleset == work.rules.ruleset.hash and not is_visitor(work.account)
+    if dimensions and is_evaluated and not state.deleted:
+        _evaluate(work, dimensions, work.log_time, Cause.BACKFILL)
+    return work.done()
+
+
 def _pass_on(state: AccountState, record: AccountRecord, log_time: int) -> Step:
     """What comes for an account that is another one goes there. That it is no more in its source says nothing of
     the other; and into what it was merged has been decided."""
@@ -241,6 +258,7 @@ def _restate(state: AccountState | None, record: Restate, log_time: int, rules: 
     state.facts = _reread(told.facts, rules.ruleset.facts)
     state.contacts = {each: _reread(facts, rules.ruleset.contact_facts) for each, facts in told.contacts.items()}
     state.measures = _told_measures(told, record.at, rules.ruleset)
+    state.gaps, state.opened = {}, max(state.opened, told.opened)  # a fill would be of both accounts
     overriding.replace(state, told.overrides)
     if told.deleted and not state.deleted:
         state.deleted, state.standings, state.wake = True, {}, NEVER
@@ -270,6 +288,8 @@ def _forgotten_at(log_time: int) -> int:
 
 def _catch_up(work: Work, until: int) -> None:
     state, ruleset = work.state, work.rules.ruleset
+    if work.rules.fillings:
+        filling.open_gaps(work)
     if state.ruleset != ruleset.hash:
         _adopt(work)
         if is_visitor(work.account):

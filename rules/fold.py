@@ -19,11 +19,14 @@ import msgspec
 from rules import joining
 from rules.durations import DAY
 from rules.engine import erase, let_time_pass, step, tell_again
+from rules.filling import Filling
 from rules.records import (
     AccountRecord,
     Activity,
     Epoch,
     Erase,
+    Fill,
+    Filled,
     Record,
     Release,
     Restate,
@@ -42,7 +45,7 @@ ERASED_KEPT = 7 * DAY
 DEPLOYED_KEPT = 50  # offsets of ruleset records, of which it is known where they stand
 Due: TypeAlias = tuple[int, str]  # (instant, account)
 # Records that name no account; a tuple, because a union is built anew each time.
-ALONE = (Tick, RulesetRecord, Erase, Epoch)
+ALONE = (Tick, RulesetRecord, Erase, Epoch, Filled)
 Compile: TypeAlias = Callable[[Mapping[str, str]], Ruleset]
 
 
@@ -87,9 +90,20 @@ class Partition(msgspec.Struct, array_like=True, frozen=True):
     quiet: bool = False
     swept: int = 0  # accounts that the sweep under way, or the last one, has come to
     deployed: tuple[int, ...] = ()  # where the newest ruleset records stand, the last one in force
+    fillings: tuple[Filling, ...] = ()
+    before: tuple[str, str] = ("", "")  # the deployment and ruleset in force until then
 
     def in_force(self, ruleset: Ruleset) -> InForce:
-        return InForce(ruleset, self.ruleset_offset, self.ruleset_at, self.introduced, self.deployment, self.quiet)
+        return InForce(
+            ruleset,
+            self.ruleset_offset,
+            self.ruleset_at,
+            self.introduced,
+            self.deployment,
+            self.quiet,
+            self.fillings,
+            self.before,
+        )
 
 
 class Parked(msgspec.Struct, frozen=True, gc=False):
@@ -187,6 +201,8 @@ def fold(
                 work.erase(record, unswept)
             case Epoch():
                 work.begin_epoch(record)
+            case Filled():
+                work.folded.rules = work.folded.rules.filled(record.deployment)
             case _:
                 work.account(record)
     if end is None:
@@ -217,7 +233,7 @@ class _Fold:
                 self.folded.counts[Outcome.DUPLICATE, source] += 1
                 return
             self.high[place] = position
-        if self.erased and isinstance(record, Transfer | Restate):
+        if self.erased and isinstance(record, Transfer | Restate | Fill):
             since = record.at if isinstance(record, Restate) else 0  # whom it tells of was not forgotten before
             persons = [person for person, at in self.erased.items() if at >= since]
             record = joining.without(record, persons, self.folded.rules.ruleset)
@@ -278,7 +294,7 @@ class _Fold:
         ruleset = compile(record.files)
         self._fire(due, record.offset, NEVER)
         self.folded.rules = self.folded.rules.switch(
-            ruleset, record.offset, self.log_time, record.deployment, record.quiet
+            ruleset, record.offset, self.log_time, record.deployment, record.quiet, record.fill_since
         )
         self.folded.switched = ruleset
         self.sweep, self.swept = "", 0
@@ -367,6 +383,8 @@ class _Fold:
             rules.quiet,
             self.swept,
             self.deployed,
+            rules.fillings,
+            rules.before,
         )
         return self.folded
 

@@ -11,11 +11,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 from rules import comparing, measures
 from rules.conditions import Decide
 from rules.facts import coerce
+from rules.filling import Filled
 from rules.names import Filters
 from rules.records import Activity
 from rules.ruleset import Feed, Join, Kept, Matches
@@ -28,6 +30,19 @@ Grow: TypeAlias = Callable[[int, int], Add]
 Fed: TypeAlias = tuple[str, Matches | None, Grow]  # the activity that feeds, which of them, and how
 # (entries kept at most, ms kept at most) -> how two of them become one
 Joining: TypeAlias = Callable[[int, int], Join]
+# (mine, what happened before a switch, how) -> both
+Fill: TypeAlias = Callable[[bytes, bytes, Filled], bytes]
+Since: TypeAlias = Callable[[bytes, int, int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How two measures of a kind become one, how one gets its past, and what of it is new since a log offset
+    (None: it cannot tell)."""
+
+    join: Joining
+    fill: Callable[[int, int], Fill]
+    since: Since | None = measures.since
 
 
 @dataclass(slots=True)
@@ -36,7 +51,7 @@ class Measure:
 
     empty: Callable[[int], bytes]
     feeds: list[Fed]
-    joining: Joining
+    kind: Kind
     keep: int = 1
     longest: int = 0
     asked: list[Decide] = field(default_factory=list)
@@ -58,7 +73,8 @@ class Measure:
 
     def kept(self) -> Kept:
         renamed = measures.person_renamed if self.of_people else None
-        return Kept(self.empty, self.joining(self.keep, self.longest), renamed)
+        size, kind = (self.keep, self.longest), self.kind
+        return Kept(self.empty, kind.join(*size), kind.fill(*size), kind.since, size, renamed)
 
     def feeds_with(self, id: str, readers: Mapping[str, tuple[int, ...]]) -> list[tuple[str, Feed]]:
         """Each activity that feeds it, and how."""
@@ -156,40 +172,61 @@ def score_add(weight: float, half_life: int, part: int) -> Grow:
     )
 
 
-# -- how two become one: `keep` entries at most, none older than `longest` ------------------------------------
+# -- how two become one, and how one gets its past: `keep` entries at most, none older than `longest` ----------
 
-
-def ring_join(keep: int, longest: int) -> Join:
-    return lambda mine, theirs, offset, log_time, twice: measures.ring_join(
-        mine, theirs, offset, keep, log_time - longest, twice
-    )
-
-
-def amounts_join(keep: int, longest: int) -> Join:
-    return lambda mine, theirs, offset, log_time, twice: measures.ring_join(
-        mine, theirs, offset, keep, log_time - longest, twice, measures.TAGGED
-    )
-
-
-def people_join(keep: int, longest: int) -> Join:
-    return lambda mine, theirs, offset, log_time, twice: measures.people_join(
-        mine, theirs, offset, keep, log_time - longest
-    )
-
-
-def first_join(keep: int, longest: int) -> Join:
-    return lambda mine, theirs, offset, log_time, twice: measures.first_join(mine, theirs, offset)
-
-
-def sequence_join(span: int) -> Joining:
-    return lambda keep, longest: (
-        lambda mine, theirs, offset, log_time, twice: measures.sequence_join(
-            mine, theirs, offset, span, keep, longest, log_time, twice
+RING = Kind(
+    lambda keep, longest: (
+        lambda mine, theirs, offset, log_time, twice: measures.ring_join(
+            mine, theirs, offset, keep, log_time - longest, twice
         )
+    ),
+    lambda keep, longest: lambda mine, theirs, how: measures.ring_fill(mine, theirs, how, keep, longest),
+)
+AMOUNTS = Kind(
+    lambda keep, longest: (
+        lambda mine, theirs, offset, log_time, twice: measures.ring_join(
+            mine, theirs, offset, keep, log_time - longest, twice, measures.TAGGED
+        )
+    ),
+    lambda keep, longest: (
+        lambda mine, theirs, how: measures.ring_fill(mine, theirs, how, keep, longest, measures.TAGGED)
+    ),
+    partial(measures.since, size=measures.TAGGED),
+)
+PEOPLE = Kind(
+    lambda keep, longest: (
+        lambda mine, theirs, offset, log_time, twice: measures.people_join(
+            mine, theirs, offset, keep, log_time - longest
+        )
+    ),
+    lambda keep, longest: lambda mine, theirs, how: measures.people_fill(mine, theirs, how, keep, longest),
+    partial(measures.since, size=measures.TAGGED),
+)
+FIRST = Kind(
+    lambda keep, longest: lambda mine, theirs, offset, log_time, twice: measures.first_join(mine, theirs, offset),
+    lambda keep, longest: measures.first_fill,
+)
+
+
+def sequence(span: int) -> Kind:
+    return Kind(
+        lambda keep, longest: (
+            lambda mine, theirs, offset, log_time, twice: measures.sequence_join(
+                mine, theirs, offset, span, keep, twice
+            )
+        ),
+        lambda keep, longest: (
+            lambda mine, theirs, how: measures.sequence_fill(mine, theirs, how, span, keep, longest)
+        ),
+        measures.sequence_since,
     )
 
 
-def score_join(half_lives: Sequence[int]) -> Joining:
-    return lambda keep, longest: (
-        lambda mine, theirs, offset, log_time, twice: measures.score_join(mine, theirs, half_lives)
+def score(half_lives: Sequence[int]) -> Kind:
+    return Kind(
+        lambda keep, longest: (
+            lambda mine, theirs, offset, log_time, twice: measures.score_join(mine, theirs, half_lives)
+        ),
+        lambda keep, longest: lambda mine, theirs, how: measures.score_fill(mine, theirs, how, half_lives),
+        None,
     )

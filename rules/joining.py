@@ -21,26 +21,28 @@ from typing import TypeVar
 
 import msgspec
 
-from rules import overriding
+from rules import filling, overriding
 from rules.applying import CONTACTS_KEPT, FACTS_KEPT
 from rules.durations import DAY
 from rules.facts import UNDECLARED, FactRule, merged
-from rules.records import AccountRecord, Activity, Contact, Restate, Transfer, is_visitor
+from rules.records import AccountRecord, Activity, Contact, Fill, Restate, Transfer, is_visitor
 from rules.ruleset import Ruleset
 from rules.state import GONE, SEEN_BYTES, SEEN_KEPT, AccountState, Fact, Report, pack, unpack
 from rules.work import Work
 
 ALSO_KEPT = 50  # accounts that were merged into one, of which it is noted
 KNOWN_KEPT, KNOWN_FOR = 16, 7 * DAY  # people of whom it is noted as whom they were counted, and how long
-Brought = TypeVar("Brought", bound=Transfer | Restate)
+Brought = TypeVar("Brought", bound=Transfer | Restate | Fill)
 Passing = TypeVar("Passing", bound=AccountRecord)
 
 
 def take_in(work: Work, record: Transfer) -> None:
     """`work`'s account with all that the other one had. Raises ValueError for a state this code cannot read."""
-    mine, theirs, ruleset = work.state, unpack(record.state), work.rules.ruleset
+    mine, ruleset = work.state, work.rules.ruleset
+    theirs = filling.given(unpack(record.state), record, work.rules)
     twice = _seen_by_both(mine.seen, theirs.seen)
     mine.measures = _measures(mine.measures, theirs, record, work, twice)
+    filling.take(mine, theirs)
     mine.facts = _facts(mine.facts, theirs.facts, ruleset.facts, mine_win=record.by_crm)
     mine.contacts = _contacts(mine.contacts, theirs.contacts, ruleset.contact_facts)
     _refuse_too_many(work)
@@ -69,10 +71,13 @@ def _measures(
 ) -> dict[str, bytes]:
     """Of a measure that the other fold did not keep, all is missing up to when it gave the account away."""
     joined = dict(mine)
-    same_rules = theirs.ruleset == work.rules.ruleset.hash
-    for id, kept in work.rules.ruleset.measures.items():
+    rules = work.rules
+    same_rules = record.ruleset == rules.ruleset.hash
+    rules_before = (record.deployment, record.ruleset) == rules.before
+    for id, kept in rules.ruleset.measures.items():
         other = theirs.measures.get(id)
-        if other is None and not same_rules:
+        was_kept = same_rules or (rules_before and rules.introduced[id][0] < rules.offset)
+        if other is None and not was_kept:
             other = kept.empty(record.at)
         if other is not None:
             own = joined.get(id, kept.empty(0))
@@ -154,7 +159,7 @@ def forget_old(state: AccountState, log_time: int) -> None:
 def as_known(record: Passing, state: AccountState, ruleset: Ruleset) -> Passing:
     """The record with people as who they turned out to be."""
     for was, (person, _) in state.known.items():
-        if isinstance(record, Transfer):
+        if isinstance(record, Transfer | Fill):
             theirs = unpack(record.state)
             if rename(theirs, was, person, ruleset):
                 record = msgspec.structs.replace(record, state=pack(theirs))

@@ -35,6 +35,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple, TypeAlias
 
+from rules.filling import Filled
 from rules.state import NEVER
 
 Verdict: TypeAlias = bool | None
@@ -305,19 +306,27 @@ def first_decide(first: bytes, age: int, now: int) -> Decision:
 # -- joining: two accounts turn out to be one ----------------------------------------------------------------
 #
 # What comes from the other account gets the log offset of the record that brought it: its own is one of another
-# partition. `twice` says that some events came to both accounts; entries of one instant are then taken for one.
+# partition. Where it is one of this partition (None), it stays. `twice` says that some events came to both
+# accounts; entries of one instant are then taken for one.
 
 
 def ring_join(
-    mine: bytes, theirs: bytes, offset: int, keep: int, horizon: int, twice: bool, size: int = PAIR
+    mine: bytes, theirs: bytes, offset: int | None, keep: int, horizon: int, twice: bool, size: int = PAIR
 ) -> bytes:
     """Both rings' entries, the newest `keep` of them; missing is what was missing from either."""
     known = {_event(mine, start, size) for start in range(INSTANT, len(mine), size)} if twice else ()
     joined = raised(mine, floor_of(theirs))
     for start in range(INSTANT, len(theirs), size):
-        if (event := _event(theirs, start, size)) not in known:
-            joined = _add(joined, pair(_instant(theirs, start), offset) + event[INSTANT:], size, keep, horizon)
+        if not known or _event(theirs, start, size) not in known:
+            joined = _add(joined, _brought(theirs, start, size, offset), size, keep, horizon)
     return joined
+
+
+def _brought(ring: bytes, start: int, size: int, offset: int | None) -> bytes:
+    """An entry with the log offset of what brings it, if that is another one."""
+    if offset is None:
+        return ring[start : start + size]
+    return pair(_instant(ring, start), offset) + ring[start + PAIR : start + size]
 
 
 def _event(ring: bytes, start: int, size: int) -> bytes:
@@ -325,12 +334,13 @@ def _event(ring: bytes, start: int, size: int) -> bytes:
     return ring[start : start + INSTANT] + ring[start + PAIR : start + size]
 
 
-def people_join(mine: bytes, theirs: bytes, offset: int, keep: int, horizon: int) -> bytes:
+def people_join(mine: bytes, theirs: bytes, offset: int | None, keep: int, horizon: int) -> bytes:
     """Each person's last time at either."""
     joined = raised(mine, floor_of(theirs))
     for start in range(INSTANT, len(theirs), TAGGED):
-        tag = theirs[start + PAIR : start + TAGGED]
-        joined = _last_add(joined, tag, _instant(theirs, start), offset, keep, horizon)
+        tag, entry = theirs[start + PAIR : start + TAGGED], _brought(theirs, start, TAGGED, offset)
+        brought = int.from_bytes(entry[INSTANT:PAIR])
+        joined = _last_add(joined, tag, _instant(theirs, start), brought, keep, horizon)
     return joined
 
 
@@ -345,14 +355,15 @@ def person_renamed(ring: bytes, person: str, same_as: str | None) -> bytes:
     return ring
 
 
-def first_join(mine: bytes, theirs: bytes, offset: int) -> bytes:
+def first_join(mine: bytes, theirs: bytes, offset: int | None) -> bytes:
     joined = raised(mine, floor_of(theirs))
-    return first_add(joined, _instant(theirs, INSTANT), offset) if len(theirs) > INSTANT else joined
+    if len(theirs) == INSTANT:
+        return joined
+    brought = _brought(theirs, INSTANT, PAIR, offset)
+    return first_add(joined, _instant(brought, 0), int.from_bytes(brought[INSTANT:]))
 
 
-def sequence_join(
-    mine: bytes, theirs: bytes, offset: int, span: int, keep: int, window: int, log_time: int, twice: bool
-) -> bytes:
+def sequence_join(mine: bytes, theirs: bytes, offset: int | None, span: int, keep: int, twice: bool) -> bytes:
     """Both sequences' steps as if at one account: a chain may begin at one and end at the other."""
     ours, others = _unpack_rings(mine), _unpack_rings(theirs)
     room = len(mine) + len(theirs)  # nothing is dropped before it is known which chains there are
@@ -396,6 +407,68 @@ def score_join(mine: bytes, theirs: bytes, half_lives: Sequence[int]) -> bytes:
         if newest:
             joined = score_add(joined, newest, total, half_life, part)
     return joined
+
+
+# -- filling: what happened before a switch comes later (see `filling`) ---------------------------------------
+#
+# A floor says no more than that something may be missing, and one that a gap raised hides lower ones. So where the
+# gap closes it is made as high again as what may have been dropped meanwhile could have made it: to the oldest
+# entry of a ring that is full, and to what is older than any window. Neither changes what a condition says.
+
+
+def since(ring: bytes, offset: int, floor: int, size: int = PAIR) -> bytes:
+    """What came at this log offset or later."""
+    kept = [
+        ring[start : start + size]
+        for start in range(INSTANT, len(ring), size)
+        if int.from_bytes(ring[start + INSTANT : start + PAIR]) >= offset
+    ]
+    return raised(b"".join([ring[:INSTANT], *kept]), floor)
+
+
+def sequence_since(sequence: bytes, offset: int, floor: int) -> bytes:
+    return _pack_rings([since(ring, offset, floor) for ring in _unpack_rings(sequence)])
+
+
+def _to_be_filled(ring: bytes, how: Filled, keep: int, horizon: int, size: int) -> bytes:
+    """`ring` as what is behind the switch is put into it."""
+    floor = max(how.floor(floor_of(ring)), horizon)
+    if len(ring) >= INSTANT + keep * size:
+        floor = max(floor, _instant(ring, INSTANT))
+    left = ring if how.before is None else since(ring, how.before, 0, size)
+    return floor.to_bytes(INSTANT) + left[INSTANT:]
+
+
+def ring_fill(mine: bytes, theirs: bytes, how: Filled, keep: int, longest: int, size: int = PAIR) -> bytes:
+    horizon, offset = max(how.log_time - longest, 0), None if how.before is not None else how.offset
+    return ring_join(_to_be_filled(mine, how, keep, horizon, size), theirs, offset, keep, horizon, False, size)
+
+
+def people_fill(mine: bytes, theirs: bytes, how: Filled, keep: int, longest: int) -> bytes:
+    horizon, offset = max(how.log_time - longest, 0), None if how.before is not None else how.offset
+    return people_join(_to_be_filled(mine, how, keep, horizon, TAGGED), theirs, offset, keep, horizon)
+
+
+def first_fill(first: bytes, theirs: bytes, how: Filled) -> bytes:
+    mine = how.floor(floor_of(first)).to_bytes(INSTANT) + first[INSTANT:]
+    return first_join(mine, theirs, None if how.before is not None else how.offset)
+
+
+def score_fill(score: bytes, theirs: bytes, how: Filled, half_lives: Sequence[int]) -> bytes:
+    floor = how.floor(_head.unpack_from(score)[0])
+    return score_join(_head.pack(floor) + score[_head.size :], theirs, half_lives)
+
+
+def sequence_fill(mine: bytes, theirs: bytes, how: Filled, span: int, keep: int, window: int) -> bytes:
+    """Its completions are found once more, so their floor says only what a full ring may have dropped."""
+    done, *rings = _unpack_rings(mine)
+    is_full = any(len(ring) >= INSTANT + keep * PAIR for ring in rings)
+    horizon, offset = max(how.log_time - window, 0), None if how.before is not None else how.offset
+    known = done if how.before is None else since(done, how.before, 0)
+    floor = max(how.left, floor_of(done) if is_full else 0, horizon)
+    ready = [_to_be_filled(ring, how, keep, max(horizon - span, 0), PAIR) for ring in rings]
+    packed = _pack_rings([floor.to_bytes(INSTANT) + known[INSTANT:], *ready])
+    return sequence_join(packed, theirs, offset, span, keep, False)
 
 
 # -- sequences ----------------------------------------------------------------------------------------------
@@ -544,3 +617,9 @@ def score_value(score: bytes, parts: Sequence[Part], now: int) -> float:
     """For people: rounded down to hundredths, so that it never reads as a threshold it is below."""
     found = _found(score, parts)
     return math.floor(_total(found, max(now, *(newest for _, newest, _ in found))) * 100) / 100
+
+
+def score_newest(score: bytes) -> int:
+    """When the newest contribution happened; 0 if there is none."""
+    starts = range(_head.size, len(score), _part.size)
+    return max(int(_part.unpack_from(score, start)[1]) for start in starts)

@@ -28,7 +28,19 @@ import msgspec
 from rules import joining, overriding
 from rules.engine import erase, let_time_pass, step
 from rules.fold import ALONE, ERASED_KEPT, Compile
-from rules.records import AccountRecord, Erase, Merge, Record, Restate, RulesetRecord, Tick, Transfer, is_visitor
+from rules.records import (
+    AccountRecord,
+    Erase,
+    Fill,
+    Filled,
+    Merge,
+    Record,
+    Restate,
+    RulesetRecord,
+    Tick,
+    Transfer,
+    is_visitor,
+)
 from rules.ruleset import InForce
 from rules.state import NEVER, AccountState, copy, pack, unpack
 
@@ -54,6 +66,8 @@ class Apart:
 
     def leaves_out(self, record: AccountRecord) -> bool:
         """Whether the record is not of the account that this is said of, which it came to."""
+        if isinstance(record, Fill):
+            return True  # it would be of both
         if self.was_merged:
             return isinstance(record, Merge)
         if isinstance(record, Transfer) and record.merged == self.other:
@@ -196,8 +210,16 @@ class Rebuilding:
     def _alone(self, record: Record) -> None:
         match record:
             case RulesetRecord():
-                self._rules = self._rules.switch(self._compile(record.files), record.offset, self.log_time)
+                self._rules = self._rules.switch(
+                    self._compile(record.files),
+                    record.offset,
+                    self.log_time,
+                    record.deployment,
+                    fill_since=record.fill_since,
+                )
                 self._to_be_asked = True
+            case Filled():
+                self._rules = self._rules.filled(record.deployment)
             case Erase():
                 self._forget(record)
             case Tick() if self._to_be_asked:

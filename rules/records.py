@@ -111,7 +111,8 @@ class Merge(_Record, tag="merge"):
 
 
 class Transfer(_Record, tag="transfer"):
-    """What `merged` had when it was merged into `account`: its packed state under the ruleset of that hash.
+    """What `merged` had when it was merged into `account`: its packed state under the ruleset of that hash, which
+    `deployment` put in force there.
 
     `at` is the log_time at which it was given away. Appended by the fold of the partition of `merged`.
     """
@@ -122,6 +123,7 @@ class Transfer(_Record, tag="transfer"):
     ruleset: str
     state: bytes
     by_crm: bool = False
+    deployment: str = ""
 
 
 class Restate(_Record, tag="restate"):
@@ -161,6 +163,18 @@ class Release(_Record, tag="release"):
     """The account is folded again: whatever raised is mended. What was parked meanwhile comes once more."""
 
     account: Key
+
+
+class Fill(_Record, tag="fill"):
+    """What account `of` had of `measures`, in its packed `state`, when `deployment` came into force at log offset
+    `before`; `account` is `of`, or took it in."""
+
+    account: Key
+    of: Key
+    deployment: str
+    before: int
+    measures: list[str]
+    state: bytes
 
 
 class Override(_Record, tag="override"):
@@ -215,10 +229,17 @@ class Tick(_Record, tag="tick"):
     """Lets time pass in a partition: wakes that are due fire, an unfinished sweep goes on."""
 
 
+class Filled(_Record, tag="filled"):
+    """Every account of the partition has what it had of the measures that `deployment` asked to be filled."""
+
+    deployment: str
+
+
 class RulesetRecord(_Record, tag="ruleset"):
     """From here on this ruleset is in force. `files` maps a path to its YAML text.
 
-    `deployment` is the same in all partitions that it was put into. What a `quiet` one changes is no news.
+    `deployment` is the same in all partitions that it was put into. What a `quiet` one changes is no news. With
+    `fill_since` (UTC ms; 0: the log's beginning) measures that lack it get their past from then on.
     """
 
     hash: str
@@ -227,6 +248,7 @@ class RulesetRecord(_Record, tag="ruleset"):
     author: str = ""
     deployment: str = ""
     quiet: bool = False
+    fill_since: int | None = None
 
 
 AccountRecord: TypeAlias = (
@@ -241,10 +263,11 @@ AccountRecord: TypeAlias = (
     | Same
     | Stale
     | Release
+    | Fill
     | Override
     | EndOverride
 )
-Record: TypeAlias = AccountRecord | Erase | Epoch | Tick | RulesetRecord
+Record: TypeAlias = AccountRecord | Erase | Epoch | Tick | RulesetRecord | Filled
 
 # Named apart because msgspec builds its tables once per decoder.
 decode_record = msgspec.json.Decoder(Record).decode

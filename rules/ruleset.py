@@ -8,7 +8,7 @@ which each comes after those that its rules refer to, so one pass over them sett
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import islice
 from typing import Literal
@@ -18,6 +18,7 @@ from rules.comparing import Reader
 from rules.conditions import WORD, Condition, Decide, Told
 from rules.durations import in_words
 from rules.facts import FactRule
+from rules.filling import Filled, Filling, wanted
 from rules.membership import Rule, Settle
 from rules.records import Activity
 from rules.state import NEVER, NOWHERE, UNCLASSIFIED, AccountState, Answer, Standing, copy, standing_in
@@ -34,12 +35,20 @@ Join = Callable[[bytes, bytes, int, int, bool], bytes]
 class Kept:
     """A measure as accounts keep it: the empty one, from its floor, and what becomes of two.
 
+    `fill(mine, theirs, how)` puts in what happened before a switch. `since(measure, offset, floor)` is what came
+    at that log offset or later; None where the measure cannot tell.
     `renamed(measure, person, same_as)`, where people are told apart: what one did is the other's, or nobody's.
     """
 
     empty: Callable[[int], bytes]
     join: Join
+    fill: Callable[[bytes, bytes, Filled], bytes]
+    since: Callable[[bytes, int, int], bytes] | None
+    size: tuple[int, int]  # how many entries are kept at most, and how many ms
     renamed: Callable[[bytes, str, str | None], bytes] | None = None
+
+    def is_more_than(self, other: Kept) -> bool:
+        return self.size[0] > other.size[0] or self.size[1] > other.size[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,8 +311,8 @@ NO_RULES = Ruleset()
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """A ruleset at work in a partition: since which record, by which deployment, and since when each measure has
-    been kept. What a `quiet` deployment changes is no news."""
+    """A ruleset at work in a partition: since which record, by which deployment, since when each measure has been
+    kept, and what is to be filled. What a `quiet` deployment changes is no news."""
 
     ruleset: Ruleset = NO_RULES
     offset: int = -1
@@ -311,9 +320,29 @@ class InForce:
     introduced: dict[str, tuple[int, int]] = field(default_factory=dict)  # measure -> (offset, log_time)
     deployment: str = ""
     quiet: bool = False
+    fillings: tuple[Filling, ...] = ()  # the oldest first
+    before: tuple[str, str] = ("", "")  # the deployment and hash that were in force until then
+
+    @property
+    def known_by(self) -> tuple[str, str]:
+        """By what another partition says that these are in force there too."""
+        return self.deployment, self.ruleset.hash
 
     def switch(
-        self, ruleset: Ruleset, offset: int, log_time: int, deployment: str = "", quiet: bool = False
+        self,
+        ruleset: Ruleset,
+        offset: int,
+        log_time: int,
+        deployment: str = "",
+        quiet: bool = False,
+        fill_since: int | None = None,
     ) -> InForce:
         introduced = {m: self.introduced.get(m, (offset, log_time)) for m in ruleset.measures}
-        return InForce(ruleset, offset, log_time, introduced, deployment, quiet)
+        fillings = self.fillings
+        if fill_since is not None and (asked := wanted(self.ruleset, ruleset, introduced)):
+            fillings = (*fillings, Filling(deployment, offset, log_time, fill_since, asked))
+        return InForce(ruleset, offset, log_time, introduced, deployment, quiet, fillings, self.known_by)
+
+    def filled(self, deployment: str) -> InForce:
+        """Of that deployment nothing is to be filled any more."""
+        return replace(self, fillings=tuple(each for each in self.fillings if each.deployment != deployment))

@@ -102,6 +102,9 @@ class AccountState(msgspec.Struct, array_like=True, gc=False):
     told: int = -1  # offset of the record at which something was last told of it
     quarantined: int = -1  # offset of the record at which folding it raised; what comes since is parked
     overrides: dict[str, Overridden] = msgspec.field(default_factory=dict)  # by dimension
+    # Of measures that are to be filled (`filling`): what is still to come, and up to when it may have happened.
+    gaps: dict[str, int] = msgspec.field(default_factory=dict)
+    opened: int = -1  # offset of the last ruleset record whose gaps were opened
 
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -147,4 +150,6 @@ def copy(state: AccountState) -> AccountState:
         state.told,
         state.quarantined,
         state.overrides,
+        state.gaps,
+        state.opened,
     )

@@ -12,7 +12,7 @@ from rules import comparing, conditions, counting, durations, growing, measures,
 from rules.comparing import Matches, Reader, Timed, Timeless
 from rules.conditions import Condition
 from rules.counting import EVER, Window
-from rules.growing import Fed, Joining, Measure, identity, matcher, plain
+from rules.growing import Fed, Kind, Measure, identity, matcher, plain
 from rules.measures import Part
 from rules.names import Names, Place
 from rules.state import NEVER
@@ -165,7 +165,7 @@ class Translator:
             id,
             measures.empty_ring,
             [(activity, matches, growing.people_add)],
-            growing.people_join,
+            growing.PEOPLE,
             max(keep, most),
             window.longest,
         )
@@ -184,7 +184,7 @@ class Translator:
             id,
             measures.empty_ring,
             [(activity, matches, grow)],
-            growing.amounts_join,
+            growing.AMOUNTS,
             measures.TAGGED_KEPT,
             window.longest,
         )
@@ -208,8 +208,9 @@ class Translator:
             for i, (activity, matches, _, _) in enumerate(steps)
         ]
         empty = partial(measures.empty_sequence, len(steps))
-        joining = growing.sequence_join(spec.span)
-        self._measure(id, empty, feeds, joining, measures.KEPT_AT_LEAST, window.longest, spec.span)
+        self._measure(
+            id, empty, feeds, growing.sequence(spec.span), measures.KEPT_AT_LEAST, window.longest, spec.span
+        )
         label = ", then ".join(counting.labelled(label, 1) for _, _, label, _ in steps)
         return counting.sequence(id, f"{label} within {durations.in_words(spec.span)}", window)
 
@@ -262,12 +263,12 @@ class Translator:
         id: str,
         empty: Callable[[int], bytes],
         feeds: list[Fed],
-        joining: Joining,
+        kind: Kind,
         keep: int,
         longest: int,
         span: int = 0,
     ) -> None:
-        self.measures.setdefault(id, Measure(empty, feeds, joining, span=span)).widen(keep, longest)
+        self.measures.setdefault(id, Measure(empty, feeds, kind, span=span)).widen(keep, longest)
 
     def _ring(
         self, place: Place, name: str, key: str, where: model.Where, k: int, longest: int
@@ -277,16 +278,14 @@ class Translator:
         id = identity("ring", activity, named)
         keep = k if k == 1 else max(k, measures.KEPT_AT_LEAST)
         self._measure(
-            id, measures.empty_ring, [(activity, matches, growing.ring_add)], growing.ring_join, keep, longest
+            id, measures.empty_ring, [(activity, matches, growing.ring_add)], growing.RING, keep, longest
         )
         return id, label
 
     def _first(self, place: Place, name: str, where: model.Where) -> tuple[str, str]:
         activity, matches, label, named = self._source(place, name, "first", where)
         id = identity("first", activity, named)
-        self._measure(
-            id, measures.empty_ring, [(activity, matches, growing.first_add)], growing.first_join, 1, NEVER
-        )
+        self._measure(id, measures.empty_ring, [(activity, matches, growing.first_add)], growing.FIRST, 1, NEVER)
         return id, label
 
     def _score(self, declared: model.ScoreDeclaration) -> tuple[str, list[Part]]:
@@ -309,8 +308,8 @@ class Translator:
             place = len(parts) - 1 if signal.cap is not None else parts.index(part)
             feeds.append((activity, matcher(filters), growing.score_add(signal.weight, half_life, place)))
         id = identity("score", [text(signal) for signal in signals])
-        joining = growing.score_join([part.half_life for part in parts])
-        self._measure(id, partial(measures.empty_score, len(parts)), feeds, joining, 1, NEVER)
+        kind = growing.score([part.half_life for part in parts])
+        self._measure(id, partial(measures.empty_score, len(parts)), feeds, kind, 1, NEVER)
         return id, parts
 
 

@@ -20,6 +20,7 @@ class Cause(StrEnum):
     RULES = "rules"
     IDENTITY = "identity"  # it was learnt who somebody is, or that a provisional account is this one
     MERGE = "merge"  # the CRM made one account of two
+    BACKFILL = "backfill"  # what happened before its rules were in force is counted by now
     OVERRIDE = "override"  # somebody said where the account stands, or what they said has ended
     REBUILD = "rebuild"  # nothing changed: where the account stands is told once more, in a new epoch
 
@@ -101,6 +102,8 @@ class Work(msgspec.Struct, gc=False):
         deployed quietly is no news."""
         if cause is Cause.REBUILD:
             return "rebuild"
+        if cause is Cause.BACKFILL:
+            return "backfill"
         if cause is Cause.RULES:
             return "backfill" if self.rules.quiet else "live"
         return "live" if cause in (Cause.TIME, Cause.OVERRIDE) else self.origin

@@ -37,11 +37,18 @@ class DeployProblem(Exception):
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """What is said of a deployment. What a `quiet` one changes alerts nobody and starts no journey."""
+    """What is said of a deployment. What a `quiet` one changes alerts nobody and starts no journey.
+
+    With `backfill` measures that lack it get their past: so many ms of it, 0 for all; None: they do not.
+    """
 
     message: str = ""
     by: str = ""
     quiet: bool = False
+    backfill: int | None = None
+
+    def fill_since(self, now: int) -> int | None:
+        return max(now - self.backfill, 1) if self.backfill else self.backfill
 
 
 def who() -> str:
@@ -84,6 +91,7 @@ async def put_in_force(ruleset: Ruleset, how: How, settings: Settings) -> Rulese
                 author=how.by or who(),
                 deployment=f"{named(now)}-{secrets.token_hex(2)}",
                 quiet=how.quiet,
+                fill_since=how.fill_since(now),
             )
             outbound = [Outbound(ACCOUNT_LOG, "", encode_record(record))]
             await asyncio.gather(*(producer.send(outbound, now, p) for p in range(settings.partitions)))

@@ -34,6 +34,7 @@ class Progress:
     accounts: int
     swept: int  # accounts that the sweep has come to
     is_swept: bool
+    is_filling: bool = False  # what it asked to be filled is not
 
     def plain(self) -> dict[str, Any]:
         return {
@@ -43,6 +44,7 @@ class Progress:
             "accounts": self.accounts,
             "swept": self.swept,
             "done": self.is_swept,
+            "filling": self.is_filling,
         }
 
 
@@ -172,7 +174,8 @@ def _id(record: RulesetRecord) -> str:
 def _progress(partition: Partition, id: str, accounts: int) -> Progress:
     is_swept = partition.sweep is None
     swept = accounts if is_swept else min(partition.swept, accounts)
-    return Progress(partition.number, id, partition.ruleset_at, accounts, swept, is_swept)
+    is_filling = any(each.deployment == partition.deployment for each in partition.fillings)
+    return Progress(partition.number, id, partition.ruleset_at, accounts, swept, is_swept, is_filling)
 
 
 def _told(records: Iterable[RulesetRecord], progress: list[Progress]) -> list[Deployment]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from streams.deployments import Deployment, History
 
 LINES_SHOWN = 12  # of what changed with a deployment
+WATCH_S = 5.0
+NICE = 10
 Quiet = Annotated[
     bool,
     Parameter(
@@ -27,16 +32,90 @@ Quiet = Annotated[
 
 
 def deploy(
-    directory: Path = SHIPPED, *, message: str = "", quiet: Quiet = False, by: str = "", json_: Json = False
+    directory: Path = SHIPPED,
+    *,
+    message: str = "",
+    quiet: Quiet = False,
+    by: str = "",
+    backfill: str = "",
+    json_: Json = False,
 ) -> None:
     """Validate rules and put them in force: one record into every partition of the log.
 
     Each partition switches at its record; accounts are asked again when they are next touched, and by a sweep in
     the background. BY is who deploys, else the user of this process. `isotherm deployments` shows how far it is.
 
-    Example: isotherm deploy rules/segments --message "two pricing views are enough"
+    What rules count for the first time, or over a longer time than before, is counted from the switch on, and
+    unknown where that is too short to tell. With BACKFILL (`90d`, or `all`) so much of the past is counted too, by
+    this process once the rules are in force. Ended early, `isotherm backfill` goes on.
+
+    Example: isotherm deploy rules/segments --message "demos count for 90 days" --backfill 90d
     """
-    _put_in_force(load_or_exit(directory), message, quiet, by, json_)
+    wanted = _length(backfill)
+    deployment = _put_in_force(load_or_exit(directory), message, quiet, by, json_, wanted)
+    if wanted is not None:
+        fill(json_, deployment)
+
+
+def backfill(*, watch: bool = False, json_: Json = False) -> None:
+    """Go on with what `deploy --backfill` began: give measures the past that they lack.
+
+    With WATCH it stays, and does so whenever a deployment asks for it. Any number of times is as good as once.
+
+    Example: isotherm backfill
+    """
+    while True:
+        fill(json_, quietly=watch)
+        if not watch:
+            return
+        time.sleep(WATCH_S)
+
+
+def fill(json_: bool, awaited: str = "", quietly: bool = False) -> None:
+    """`quietly`: nothing is said where there is nothing to do."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from streams.backfilling import BackfillProblem
+    from streams.backfilling import backfill as give_past
+    from streams.refolding import LogProblem
+
+    settings = read_settings()
+    with suppress(OSError):
+        os.nice(NICE)  # workers on this machine come first
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=err, transient=True, disable=json_ or not sys.stderr.isatty()) as bar:
+        task = bar.add_task("looking", total=None)
+
+        def progress(what: str, done: int, of: int) -> None:
+            bar.update(task, description=what, completed=done, total=of or None)
+
+        try:
+            told = run(give_past(settings, progress, awaited))
+        except (BackfillProblem, LogProblem) as error:
+            fail(str(error), NO)
+    if quietly and not told.deployments:
+        return
+    if json_:
+        print_json(told.plain())
+    elif told.deployments:
+        out.print(
+            f"{told.accounts:,} accounts have the past that {', '.join(told.deployments)} asked for, from "
+            f"{told.records:,} records in {told.seconds:.1f} s",
+            markup=False,
+        )
+    else:
+        out.print("nothing lacks its past: no deployment in force asked for more than there is", markup=False)
+
+
+def _length(text: str) -> int | None:
+    from rules import durations
+
+    if text in ("", "all"):
+        return 0 if text else None
+    try:
+        return durations.parse(text)
+    except ValueError as error:
+        fail(f"--backfill {text}: {error}; it is a length of time like 90d, or `all`", 2)
 
 
 def deployments(id: str = "", *, limit: int = 10, json_: Json = False) -> None:
@@ -89,20 +168,24 @@ def rollback(id: str = "", *, message: str = "", quiet: Quiet = False, by: str =
     _put_in_force(ruleset, said, quiet, by, json_)
 
 
-def _put_in_force(ruleset: Any, message: str, quiet: bool, by: str, json_: bool) -> None:
+def _put_in_force(
+    ruleset: Any, message: str, quiet: bool, by: str, json_: bool, backfill: int | None = None
+) -> str:
+    """The id of the deployment."""
     from streams.deploy import DeployProblem, How, put_in_force
 
     settings = read_settings()
     try:
-        record: RulesetRecord = run(put_in_force(ruleset, How(message, by, quiet), settings))
+        record: RulesetRecord = run(put_in_force(ruleset, How(message, by, quiet, backfill), settings))
     except DeployProblem as error:
         fail(str(error), NO)
     if json_:
         told = {"deployment": record.deployment, "ruleset": ruleset.hash, "partitions": settings.partitions}
         print_json(told | {"quiet": quiet, "by": record.author, "message": message})
-        return
+        return record.deployment
     out.print(f"ruleset {ruleset.hash} appended to {settings.partitions} partitions", markup=False)
     out.print(f"deployment {record.deployment}; how far it is: isotherm deployments", markup=False)
+    return record.deployment
 
 
 def _history() -> History:
@@ -145,6 +228,9 @@ def _show(each: Deployment, told: History, all_of_it: bool = False) -> None:
         out.print(f"    {line}", markup=False)
     if each.progress:
         out.print(f"    {_progress(each, told.partitions)}", markup=False)
+        if filling := sum(one.is_filling for one in each.progress):
+            says = f"its past is being filled in {filling} partition(s); if nobody does: isotherm backfill"
+            out.print(f"    {says}", markup=False)
     if all_of_it:
         for one in each.progress:
             state = "all asked" if one.is_swept else f"{one.swept:,} asked"

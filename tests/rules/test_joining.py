@@ -808,13 +808,11 @@ def ended(known: bytes, now: int = 300) -> measures.Decision:
 )
 def test_a_chain_over_two_accounts(swap: bool, one: Any, other: Any, expected: measures.Decision) -> None:
     mine, theirs = (sequence(*each) for each in ((other, one) if swap else (one, other)))
-    assert ended(measures.sequence_join(mine, theirs, 9, 20, 2, 1_000, 300, False)) == expected
+    assert ended(measures.sequence_join(mine, theirs, 9, 20, 2, False)) == expected
 
 
 def test_a_joined_sequence_keeps_as_much_as_any() -> None:
     steps = [(each, at) for at in range(10, 60, 10) for each in (0, 1)]
-    joined = measures.sequence_join(
-        sequence(*steps, keep=9), sequence(*steps, keep=9), 9, 20, 3, 1_000, 300, False
-    )
+    joined = measures.sequence_join(sequence(*steps, keep=9), sequence(*steps, keep=9), 9, 20, 3, False)
     assert len(joined) == 3 * (2 + measures.INSTANT + 3 * measures.PAIR)
-    assert len(measures.sequence_join(joined, joined, 9, 20, 3, 1_000, 300, True)) == len(joined)
+    assert len(measures.sequence_join(joined, joined, 9, 20, 3, True)) == len(joined)

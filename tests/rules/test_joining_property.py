@@ -169,7 +169,7 @@ def joined_counts(pick: Pick) -> Split:
         Measured(
             measures.empty_ring,
             lambda offset, keep: [growing.ring_add(keep, longest)],
-            lambda keep: growing.ring_join(keep, longest),
+            lambda keep: growing.RING.join(keep, longest),
             lambda ring, now: measures.ring_decide_leaving(ring, k, history.leaves, now),
             lambda now: len(history.inside(now)) >= k,
         ),
@@ -187,7 +187,7 @@ def joined_people(pick: Pick) -> Split:
         Measured(
             measures.empty_ring,
             lambda offset, keep: [growing.people_add(keep, history.longest)],
-            lambda keep: growing.people_join(keep, history.longest),
+            lambda keep: growing.PEOPLE.join(keep, history.longest),
             crowd.decide,
             crowd.truth,
         ),
@@ -214,7 +214,7 @@ def joined_amounts(pick: Pick) -> Split:
         Measured(
             measures.empty_ring,
             lambda offset, keep: [growing.amounts_add("v")(keep, history.longest)],
-            lambda keep: growing.amounts_join(keep, history.longest),
+            lambda keep: growing.AMOUNTS.join(keep, history.longest),
             lambda ring, now: condition.decide(AccountState(born=0, measures={"m": ring}), now),
             truth,
         ),
@@ -231,7 +231,7 @@ def joined_firsts(pick: Pick) -> Split:
         Measured(
             measures.empty_ring,
             lambda offset, keep: [growing.first_add(keep, NEVER)],
-            lambda keep: growing.first_join(keep, NEVER),
+            lambda keep: growing.FIRST.join(keep, NEVER),
             lambda first, now: measures.first_decide(first, age, now),
             lambda now: earliest <= now - age,
         ),
@@ -260,7 +260,7 @@ def joined_sequences(pick: Pick) -> Split:
         Measured(
             lambda floor: measures.empty_sequence(case.n, floor),
             feeds,
-            lambda keep: growing.sequence_join(span)(keep, longest),
+            lambda keep: growing.sequence(span).join(keep, longest),
             lambda known, now: measures.ring_decide_leaving(measures.completions(known), 1, leaving, now),
             lambda now: any(leaving(end) > now for end in ends),
         ),
@@ -291,7 +291,7 @@ def joined_scores(pick: Pick) -> Split:
         Measured(
             lambda floor: measures.empty_score(len(parts), floor),
             feeds,
-            lambda keep: growing.score_join([part.half_life for part in parts])(1, NEVER),
+            lambda keep: growing.score([part.half_life for part in parts]).join(1, NEVER),
             lambda score, now: measures.score_decide(score, threshold, parts, now, case.signed),
             lambda now: case.value(now) >= threshold,
         ),
