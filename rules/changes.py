@@ -172,6 +172,7 @@ _CAUSES: dict[Cause, contract.Cause] = {
     Cause.IDENTITY: "identity",
     Cause.MERGE: "merge",
     Cause.OVERRIDE: "override",
+    Cause.BACKFILL: "backfill",
     Cause.REBUILD: "rebuild",
 }
 

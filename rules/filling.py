@@ -130,9 +130,9 @@ def given(theirs: AccountState, record: Transfer, rules: InForce) -> AccountStat
 
 
 def _known_here(gaps: Mapping[str, int], rules: InForce) -> dict[str, int]:
-    """Without those of a deployment that this partition has not come to: its own fill will have what they lack."""
-    known = {each.deployment for each in rules.fillings}
-    known |= {""} if known else set()  # the gaps that never close
+    """Without those of a deployment that this partition has not come to: its own fill will have what they lack. A
+    fill may still be on its way to an account when its partition is filled."""
+    known = {each.deployment for each in rules.fillings} | {*rules.was_filled, ""}  # "": gaps that never close
     return {gap: at for gap, at in gaps.items() if gap.partition("/")[0] in known}
 
 

@@ -92,6 +92,7 @@ class Partition(msgspec.Struct, array_like=True, frozen=True):
     deployed: tuple[int, ...] = ()  # where the newest ruleset records stand, the last one in force
     fillings: tuple[Filling, ...] = ()
     before: tuple[str, str] = ("", "")  # the deployment and ruleset in force until then
+    was_filled: tuple[str, ...] = ()
 
     def in_force(self, ruleset: Ruleset) -> InForce:
         return InForce(
@@ -103,6 +104,7 @@ class Partition(msgspec.Struct, array_like=True, frozen=True):
             self.quiet,
             self.fillings,
             self.before,
+            self.was_filled,
         )
 
 
@@ -385,6 +387,7 @@ class _Fold:
             self.deployed,
             rules.fillings,
             rules.before,
+            rules.was_filled,
         )
         return self.folded
 

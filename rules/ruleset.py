@@ -24,6 +24,7 @@ from rules.records import Activity
 from rules.state import NEVER, NOWHERE, UNCLASSIFIED, AccountState, Answer, Standing, copy, standing_in
 
 ANY_ACTIVITY = "any"
+FILLED_KEPT = 8
 LOOKED_AHEAD = 64  # wakes that `stays_until` walks before it settles for the last
 
 Matches = Callable[[Activity], bool]
@@ -322,6 +323,7 @@ class InForce:
     quiet: bool = False
     fillings: tuple[Filling, ...] = ()  # the oldest first
     before: tuple[str, str] = ("", "")  # the deployment and hash that were in force until then
+    was_filled: tuple[str, ...] = ()  # the last deployments of which all is filled
 
     @property
     def known_by(self) -> tuple[str, str]:
@@ -341,8 +343,11 @@ class InForce:
         fillings = self.fillings
         if fill_since is not None and (asked := wanted(self.ruleset, ruleset, introduced)):
             fillings = (*fillings, Filling(deployment, offset, log_time, fill_since, asked))
-        return InForce(ruleset, offset, log_time, introduced, deployment, quiet, fillings, self.known_by)
+        return InForce(
+            ruleset, offset, log_time, introduced, deployment, quiet, fillings, self.known_by, self.was_filled
+        )
 
     def filled(self, deployment: str) -> InForce:
         """Of that deployment nothing is to be filled any more."""
-        return replace(self, fillings=tuple(each for each in self.fillings if each.deployment != deployment))
+        fillings = tuple(each for each in self.fillings if each.deployment != deployment)
+        return replace(self, fillings=fillings, was_filled=(*self.was_filled, deployment)[-FILLED_KEPT:])

@@ -18,7 +18,7 @@ import msgspec
 from rules import state as states
 from rules.changes import iso
 from rules.fold import Partition
-from rules.records import Erase, Merge, Record, Release, RulesetRecord, Transfer, decode_record
+from rules.records import Erase, Fill, Merge, Record, Release, RulesetRecord, Transfer, decode_record
 from rules.state import AccountState
 from streams.pipeline import Owned, fold_batch
 from streams.producer import partition_of
@@ -297,7 +297,9 @@ def _naive(report: Report, found: Found) -> None:
                 _each(lives, close, lambda life, r=rules, t=log_time: life.is_judged_by(r, t))
                 continue
             account = getattr(record, "account", "")
-            if not account or account in merged | close or rules is None or isinstance(record, Release):
+            # What is filled has happened already: it is in the history from where it stands.
+            tells_nothing = rules is None or isinstance(record, Release | Fill)
+            if not account or account in merged | close or tells_nothing:
                 continue
             if partition_of(account, found.partitions) != number:  # it is sent on to its own
                 continue

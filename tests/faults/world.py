@@ -14,10 +14,11 @@ import cramjam
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from redis.asyncio import Redis
 
+from rules.compiler import load
 from rules.fold import Partition
 from rules.state import VERSION
 from streams import keys, topics
-from streams.deploy import deploy
+from streams.deploy import How, put_in_force
 from streams.keys import PartitionKeys
 from streams.playback import up_to_its_end
 from streams.publisher import WAITING_AT_MOST
@@ -53,11 +54,11 @@ class World:
     peak_mb: float = 0.0
     outbox_most: int = 0
 
-    async def deploy(self, text: str | None = None) -> None:
+    async def deploy(self, text: str | None = None, backfill: int | None = None) -> None:
         directory = self.directory / "rules"
         directory.mkdir(exist_ok=True)
         (directory / "rules.yaml").write_text(text or (RULES / "rules.yaml").read_text())
-        await deploy(directory, "", self.direct_now)
+        await put_in_force(load(directory), How(backfill=backfill), self.direct_now)
 
     @property
     def direct_now(self) -> Settings:
@@ -226,6 +227,10 @@ class World:
         """How far each partition has been folded."""
         async with Redis.from_url(self.redis.direct) as redis:
             return [int(await redis.hget(each.meta, "offset") or 0) for each in self._keys()]
+
+    async def partitions(self) -> list[Partition]:
+        async with Redis.from_url(self.redis.direct) as redis:
+            return [unpack_partition(await redis.hget(each.meta, "partition")) for each in self._keys()]
 
     async def outboxes(self) -> int:
         """Messages that are committed and not yet published."""

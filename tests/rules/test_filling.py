@@ -207,3 +207,25 @@ def test_what_came_before_the_switch_here_is_in_the_fill_of_who_took_it_in() -> 
     account.feed(Transfer(account=ACME, merged="other", at=TUE, received=TUE, **how))
     assert account.state.gaps == {}
     assert list(account.feed(deployed(DEMOS, at=WED)).state.gaps) == [f"d2/{ACME}"]
+
+
+def test_what_is_on_its_way_when_its_partition_is_filled_comes_to_its_account() -> None:
+    """The other account was given away with its gap open, and its fill follows it."""
+    account = given(VISITS).feed(deployed(DEMOS, at=MON))
+    late = Fill(
+        account=ACME,
+        of="other",
+        deployment="d2",
+        before=0,
+        measures=[id for each in account.replay.partition.fillings for id in each.measures],
+        state=pack(AccountState(0, measures=given(DEMOS).sees("demo", at=[MON, MON]).state.measures)),
+        received=WED,
+    )
+    (id,) = late.measures
+    kept = ruleset(DEMOS).measures[id]
+    theirs = pack(AccountState(0, measures={id: kept.empty(MON)}, gaps={"d2/other": MON}))
+    account.feed(Filled(received=TUE, deployment="d2"))
+    how = {"state": theirs, "ruleset": ruleset(DEMOS).hash, "deployment": "d2"}
+    account.feed(Transfer(account=ACME, merged="other", at=TUE, received=TUE, **how))
+    assert answer(account, "interest") == UNCLASSIFIED
+    assert answer(account.feed(late), "interest") == "high"
