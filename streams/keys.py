@@ -13,12 +13,15 @@ one script on one node. Tags are chosen so that the slots of partitions are even
 | ns:{tag}:outbox | stream | committed, not yet published; id: log offset | fold adds, publisher trims |
 | ns:{tag}:ruleset | string | the ruleset in force, JSON of its files | fold |
 | ns:rebuild:{tag}:… | | the same once more, while `isotherm rebuild` folds the log into it | rebuild |
+| ns:shadow:{tag}:… | | the same under other rules, while `isotherm shadow run` folds the log into it | shadow |
+| ns:shadow:history | list | how the two differed, the newest first (packed) | shadow |
 | ns:{ids}:src:TOPIC/P | hash | token, next, batch, last, incarnation, paused, doubt: where we read | router |
 | ns:{ids}:links:N | hash | identity links, packed: eight bytes of a digest → account and person | router |
 | ns:{ids}:changed | string | by what save links were changed last | router |
 | ns:{ids}:restoring | hash | token, done: who restores links that Redis has lost, how far | router |
 | ns:{ids}:conflicts | hash | domain → who has it, and who claims it too | router |
 | ns:partitions | string | how many partitions this state was made for | worker |
+| ns:owners | hash | partition → who folds it, when they said so, why they do not (JSON; for people) | worker |
 | ns:deploying | string, expires | who puts rules in force right now: one at a time | commands |
 | ns:{alerts}:states | hash | account → its alerts, as in alerts.state | alerting |
 | ns:{alerts}:queue:WHO | sorted set | account by when WHO may be told; nobody: when time changes it | alerting |
@@ -115,6 +118,10 @@ def partitions(namespace: str = NAMESPACE) -> str:
     return f"{namespace}:partitions"
 
 
+def owners(namespace: str = NAMESPACE) -> str:
+    return f"{namespace}:owners"
+
+
 def links(namespace: str = NAMESPACE) -> str:
     """What the packed hashes of links are called, but for their number."""
     return f"{namespace}:{{ids}}:links:"
@@ -168,3 +175,7 @@ class EndpointKeys:
 
     def done(self, how: str) -> str:
         return f"{self.prefix}:done:{how}"
+
+
+def shadow_history(namespace: str = NAMESPACE) -> str:
+    return f"{namespace}:shadow:history"

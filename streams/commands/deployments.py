@@ -51,7 +51,7 @@ def deploy(
 
     Example: isotherm deploy rules/segments --message "demos count for 90 days" --backfill 90d
     """
-    wanted = _length(backfill)
+    wanted = length(backfill)
     deployment = _put_in_force(load_or_exit(directory), message, quiet, by, json_, wanted)
     if wanted is not None:
         fill(json_, deployment)
@@ -107,7 +107,7 @@ def fill(json_: bool, awaited: str = "", quietly: bool = False) -> None:
         out.print("nothing lacks its past: no deployment in force asked for more than there is", markup=False)
 
 
-def _length(text: str) -> int | None:
+def length(text: str) -> int | None:
     from rules import durations
 
     if text in ("", "all"):
