@@ -62,13 +62,15 @@ class Filled(msgspec.Struct, frozen=True, gc=False):
         return max(self.left, floor if floor > self.lifted else 0)
 
 
-def wanted(before: Ruleset, after: Ruleset, introduced: Mapping[str, tuple[int, int]]) -> tuple[str, ...]:
-    """The measures of `after` that lack some of the past: new ones, and those that hold more than before or were
-    not kept from the log's first record on. Of these a score cannot be filled: it does not say what is in it."""
+def lacking(before: InForce, after: Ruleset, introduced: Mapping[str, tuple[int, int]]) -> tuple[str, ...]:
+    """The measures of `after` that lack some of the past: those that were not kept from the log's first record on,
+    and those that now hold more than at first. Of these a score that is not new cannot be filled: it does not say
+    what is in it."""
     found = []
     for id, kept in after.measures.items():
-        was = before.measures.get(id)
-        if was is None or (kept.since is not None and (kept.is_more_than(was) or introduced[id][0] > 0)):
+        was = before.ruleset.measures.get(id)
+        lacks = introduced[id][0] > 0 or id in before.lacking or (was is not None and kept.is_more_than(was))
+        if lacks and (was is None or kept.since is not None):
             found.append(id)
     return tuple(found)
 
@@ -96,10 +98,15 @@ def _gap(deployment: str, account: str) -> str:
 
 
 def give(account: str, state: AccountState, rules: InForce) -> None:
-    """The account is about to be given away: what its own fill will bring does not go along."""
+    """The account is about to be given away: what its own fill will bring does not go along.
+
+    Of each score it is said that nothing came to it, where nothing did: a fold that has other rules at that moment
+    would take it for missing, and of a score that would be so for good.
+    """
+    scores = {id: kept.empty(0) for id, kept in rules.ruleset.measures.items() if kept.since is None}
+    state.measures = scores | state.measures
     for filling in rules.fillings:
         if _gap(filling.deployment, account) in state.gaps:
-            state.measures = dict(state.measures)
             for id in filling.measures:
                 kept, known = rules.ruleset.measures.get(id), state.measures.get(id)
                 if kept is not None and kept.since is not None and known is not None:

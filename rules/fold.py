@@ -93,6 +93,7 @@ class Partition(msgspec.Struct, array_like=True, frozen=True):
     fillings: tuple[Filling, ...] = ()
     before: tuple[str, str] = ("", "")  # the deployment and ruleset in force until then
     was_filled: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
 
     def in_force(self, ruleset: Ruleset) -> InForce:
         return InForce(
@@ -105,6 +106,7 @@ class Partition(msgspec.Struct, array_like=True, frozen=True):
             self.fillings,
             self.before,
             self.was_filled,
+            self.lacking,
         )
 
 
@@ -388,6 +390,7 @@ class _Fold:
             rules.fillings,
             rules.before,
             rules.was_filled,
+            rules.lacking,
         )
         return self.folded
 

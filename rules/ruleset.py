@@ -18,7 +18,7 @@ from rules.comparing import Reader
 from rules.conditions import WORD, Condition, Decide, Told
 from rules.durations import in_words
 from rules.facts import FactRule
-from rules.filling import Filled, Filling, wanted
+from rules.filling import Filled, Filling, lacking
 from rules.membership import Rule, Settle
 from rules.records import Activity
 from rules.state import NEVER, NOWHERE, UNCLASSIFIED, AccountState, Answer, Standing, copy, standing_in
@@ -324,6 +324,7 @@ class InForce:
     fillings: tuple[Filling, ...] = ()  # the oldest first
     before: tuple[str, str] = ("", "")  # the deployment and hash that were in force until then
     was_filled: tuple[str, ...] = ()  # the last deployments of which all is filled
+    lacking: tuple[str, ...] = ()  # measures of which nobody has asked for the past that they lack
 
     @property
     def known_by(self) -> tuple[str, str]:
@@ -340,11 +341,20 @@ class InForce:
         fill_since: int | None = None,
     ) -> InForce:
         introduced = {m: self.introduced.get(m, (offset, log_time)) for m in ruleset.measures}
-        fillings = self.fillings
-        if fill_since is not None and (asked := wanted(self.ruleset, ruleset, introduced)):
-            fillings = (*fillings, Filling(deployment, offset, log_time, fill_since, asked))
+        fillings, lacks = self.fillings, lacking(self, ruleset, introduced)
+        if fill_since is not None and lacks:
+            fillings, lacks = (*fillings, Filling(deployment, offset, log_time, fill_since, lacks)), ()
         return InForce(
-            ruleset, offset, log_time, introduced, deployment, quiet, fillings, self.known_by, self.was_filled
+            ruleset,
+            offset,
+            log_time,
+            introduced,
+            deployment,
+            quiet,
+            fillings,
+            self.known_by,
+            self.was_filled,
+            lacks,
         )
 
     def filled(self, deployment: str) -> InForce:

@@ -25,6 +25,11 @@ class Score:
     label: str
     _condition: Condition
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The measure that accounts keep of it."""
+        return self._condition.reads
+
     def value(self, state: AccountState, now: int) -> float:
         """Rounded down to hundredths; 0.0 when nothing that counts has happened."""
         return float(self._condition.tell(state, now)["value"])

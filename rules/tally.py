@@ -1,8 +1,9 @@
 """What is counted as the log is folded: how it went with the accounts in each segment, and who came and went.
 
 An outcome (a reply, a meeting, a deal won) counts, on the day it happened, for every segment that the account held
-just before the record. A move counts on the day it took effect. Only live records count: what is imported happened
-when the account stood elsewhere. Days are UTC days, numbered from 1970-01-01; the newest DAYS_KEPT are kept.
+just before the record. A move counts on the day it took effect, in a ladder also from where. Only live records
+count: what is imported happened when the account stood elsewhere. Days are UTC days, numbered from 1970-01-01; the
+newest DAYS_KEPT are kept.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from rules.work import Change, Kind
 
 DAYS_KEPT = 35
 ENTERED, LEFT, REVENUE = "entered", "left", "revenue"
+FROM = "from:"  # begins what is counted where somebody moved to: `from:warm`; no segment is ""
 MOST_CENTS = 10**13  # of one deal; what is said to be more is taken for a mistake and counts without its amount
 
 
@@ -64,6 +66,9 @@ def moves(change: Change) -> Iterator[Tally]:
     if change.kind is not Kind.LEFT:
         come = change.after if change.kind is Kind.MOVED else (change.segment,)
         yield from (Tally(day, change.dimension, segment, ENTERED) for segment in come)
+    if change.kind is Kind.MOVED:
+        before, after = (answer[0] if answer else "" for answer in (change.before, change.after))
+        yield Tally(day, change.dimension, after, FROM + before)
 
 
 def forgotten(before: int, after: int) -> range:

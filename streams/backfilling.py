@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Any
-
-from aiokafka import TopicPartition
 
 from rules.filling import Filling
 from rules.fold import Partition
@@ -35,6 +33,7 @@ from streams.topics import ACCOUNT_LOG
 
 AT_ONCE = 200  # fills that a partition is given before it has folded those before
 LOOK_S = 0.05
+PATIENCE_S = 60.0
 WORKER_S = 5.0  # workers that stand still for so long are said to
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
@@ -62,8 +61,9 @@ class Done:
         }
 
 
-async def backfill(settings: Settings, progress: Progress, awaited: str = "") -> Done:
-    """Fills what deployments asked for and did not get so far; waits until workers have come to the one `awaited`.
+async def backfill(settings: Settings, progress: Progress, awaited: tuple[str, int] | None = None) -> Done:
+    """Fills what deployments asked for and did not get so far; waits until workers have come to the one `awaited`,
+    of which the id is given and when it was received.
 
     Raises BackfillProblem, and LogProblem when the log does not reach back.
     """
@@ -74,7 +74,7 @@ async def backfill(settings: Settings, progress: Progress, awaited: str = "") ->
         async with opened(settings) as log:
             work = _Backfill(settings, log, Reader(redis, settings), producer, RedisClock(redis), progress, done)
             if awaited:
-                await work.await_switch(awaited)
+                await work.await_switch(*awaited)
             while open_ := await work.open():
                 await work.fill(open_)
         done.seconds = time.monotonic() - began
@@ -101,24 +101,15 @@ class _Backfill:
     async def partitions(self) -> list[Partition]:
         return [await self.reader.partition(number) for number in self.numbers]
 
-    async def await_switch(self, deployment: str) -> None:
+    async def await_switch(self, deployment: str, received: int) -> None:
         """Until every partition has come to the record of that deployment, or to a later one."""
-        records: dict[int, int] = {}
-        while True:
-            partitions = await self.partitions()
-            there = [each.number for each in partitions if each.deployment == deployment]
-            records |= {number: partitions[number].ruleset_offset for number in there}
-            if len(records) == len(partitions) or not await self._is_ahead(partitions, records):
-                return
-            self.progress("waiting for workers to switch", len(records), len(partitions))
-            await asyncio.sleep(LOOK_S)
 
-    async def _is_ahead(self, partitions: list[Partition], there: Mapping[int, int]) -> bool:
-        """Whether the log has something that partitions which are not there have not folded."""
-        left = [each for each in partitions if each.number not in there]
-        places = {each.number: TopicPartition(self.log.topic, each.number) for each in left}
-        ends = await self.log.consumer.end_offsets([*places.values()])
-        return any(ends[places[each.number]] > each.offset for each in left)
+        def is_there(partition: Partition) -> bool:
+            return partition.deployment == deployment or partition.ruleset_at > received
+
+        while (there := sum(is_there(each) for each in await self.partitions())) < self.settings.partitions:
+            self.progress("waiting for workers to switch", there, self.settings.partitions)
+            await asyncio.sleep(LOOK_S)
 
     async def open(self) -> dict[int, Filling]:
         """The oldest deployment that is not filled everywhere: by partition, what is to be filled."""
@@ -172,20 +163,20 @@ class _Backfill:
         await pasts.fold(self._read, tell)
         self.done.records += at() - started
 
-    async def _read(self, past: Past) -> list[Any]:
+    async def _read(self, past: Past) -> Sequence[Any]:
         """The next messages of what workers have folded so far."""
-        position = (await self.reader.partition(past.number)).offset
-        if position <= past.offset:
-            if not await self._is_ahead([await self.reader.partition(past.number)], {}):
+        since = time.monotonic()
+        while (position := (await self.reader.partition(past.number)).offset) <= past.offset:
+            if time.monotonic() - since > PATIENCE_S:
                 raise BackfillProblem(
-                    f"partition {past.number} of {self.log.topic} has no record of this deployment: it was ended "
-                    "before all partitions had it. Deploy the same rules again; nothing was filled"
+                    f"workers have folded partition {past.number} of {self.log.topic} up to {position:,}, and "
+                    "there is no record of this deployment. Do they run? If it was ended before all partitions "
+                    "had it, deploy the same rules again. Nothing was filled"
                 )
-            await asyncio.sleep(LOOK_S)  # workers come to it
-            return []
+            await asyncio.sleep(LOOK_S)
         async for messages in self.log.read(past.number, past.offset, position):
             return messages
-        return []
+        return ()
 
     # -- what goes into the log -----------------------------------------------------------------------------
 

@@ -52,9 +52,9 @@ def deploy(
     Example: isotherm deploy rules/segments --message "demos count for 90 days" --backfill 90d
     """
     wanted = length(backfill)
-    deployment = _put_in_force(load_or_exit(directory), message, quiet, by, json_, wanted)
+    record = _put_in_force(load_or_exit(directory), message, quiet, by, json_, wanted)
     if wanted is not None:
-        fill(json_, deployment)
+        fill(json_, (record.deployment, record.received))
 
 
 def backfill(*, watch: bool = False, json_: Json = False) -> None:
@@ -71,7 +71,7 @@ def backfill(*, watch: bool = False, json_: Json = False) -> None:
         time.sleep(WATCH_S)
 
 
-def fill(json_: bool, awaited: str = "", quietly: bool = False) -> None:
+def fill(json_: bool, awaited: tuple[str, int] | None = None, quietly: bool = False) -> None:
     """`quietly`: nothing is said where there is nothing to do."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -170,8 +170,7 @@ def rollback(id: str = "", *, message: str = "", quiet: Quiet = False, by: str =
 
 def _put_in_force(
     ruleset: Any, message: str, quiet: bool, by: str, json_: bool, backfill: int | None = None
-) -> str:
-    """The id of the deployment."""
+) -> RulesetRecord:
     from streams.deploy import DeployProblem, How, put_in_force
 
     settings = read_settings()
@@ -182,10 +181,10 @@ def _put_in_force(
     if json_:
         told = {"deployment": record.deployment, "ruleset": ruleset.hash, "partitions": settings.partitions}
         print_json(told | {"quiet": quiet, "by": record.author, "message": message})
-        return record.deployment
+        return record
     out.print(f"ruleset {ruleset.hash} appended to {settings.partitions} partitions", markup=False)
     out.print(f"deployment {record.deployment}; how far it is: isotherm deployments", markup=False)
-    return record.deployment
+    return record
 
 
 def _history() -> History:

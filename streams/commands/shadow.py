@@ -77,7 +77,7 @@ def promote(
     else:
         out.print(f"deployment {record.deployment}; how far it is: isotherm deployments", markup=False)
     if wanted is not None:
-        fill(json_, record.deployment)
+        fill(json_, (record.deployment, record.received))
 
 
 @app.command

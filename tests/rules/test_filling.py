@@ -6,7 +6,7 @@ from story import ACME, DAY, MON, THU, TUE, WED, Account, given, ruleset
 
 from rules import measures
 from rules.filling import GAPS_KEPT
-from rules.records import Erase, Fill, Filled, Merge, RulesetRecord, Same, Transfer
+from rules.records import Erase, Fill, Filled, Merge, RulesetRecord, Same, Tick, Transfer
 from rules.state import NEVER, UNCLASSIFIED, AccountState, pack, standing_in
 from rules.work import Cause
 
@@ -211,7 +211,7 @@ def test_what_came_before_the_switch_here_is_in_the_fill_of_who_took_it_in() -> 
 
 def test_what_is_on_its_way_when_its_partition_is_filled_comes_to_its_account() -> None:
     """The other account was given away with its gap open, and its fill follows it."""
-    account = given(VISITS).feed(deployed(DEMOS, at=MON))
+    account = given(VISITS).feed(Tick(received=MON)).feed(deployed(DEMOS, at=MON))
     late = Fill(
         account=ACME,
         of="other",
@@ -229,3 +229,13 @@ def test_what_is_on_its_way_when_its_partition_is_filled_comes_to_its_account() 
     account.feed(Transfer(account=ACME, merged="other", at=TUE, received=TUE, **how))
     assert answer(account, "interest") == UNCLASSIFIED
     assert answer(account.feed(late), "interest") == "high"
+
+
+def test_what_a_longer_window_lacks_can_be_asked_for_later() -> None:
+    visits = [MON, MON + 9 * DAY, MON + 10 * DAY]
+    account = given(VISITS.replace("2,", "3,")).sees("visit", at=visits)
+    account.feed(deployed(LONGER.replace("2,", "3,"), at=MON + 11 * DAY, id="d1", fill_since=None))
+    assert account.replay.partition.fillings == ()
+    account.feed(deployed(LONGER.replace("2,", "3,"), at=MON + 12 * DAY))
+    past = given(LONGER.replace("2,", "3,")).sees("visit", at=visits)
+    assert answer(account.feed(fill(account, past, at=MON + 13 * DAY)), "engagement") == "hot"
