@@ -12,6 +12,7 @@
     api                  the HTTP API: how late a change is at 500 listeners
     delivery             webhooks: how late a change is at 10 endpoints, and memory while one of them is down
     identity             Redis' memory a contact, and the router when a million are known
+    plan                 `isotherm plan` of 100,000 accounts under the whole library
 
 Contestants take turns, round after round, so that a machine that drifts drifts for all; a first, short run of each
 finds out how many events keep it busy for ten seconds, and its outputs are compared with a reference. CPU seconds
@@ -45,6 +46,7 @@ import delivering
 import knowing
 import live
 import loading
+import planning
 import scaling
 import serving
 import size
@@ -65,7 +67,7 @@ PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 RESULTS = ROOT / ".isotherm" / "bench.json"
 SECTIONS = (
     "fold", "router", "both", "memory", "ladder", "latency", "exit", "load", "rules",
-    "size", "collect", "api", "delivery", "identity",
+    "size", "collect", "api", "delivery", "identity", "plan",
 )  # fmt: skip
 RUN_WITHIN = 300.0  # seconds for one contestant's run
 MOST = 1_500_000  # events in a topic
@@ -487,6 +489,14 @@ def identity(bench: Bench) -> None:
     bench.tables.append(knowing.table(runs, memory, contacts))
 
 
+# -- a plan
+
+
+def plan(bench: Bench) -> None:
+    found = asyncio.run(planning.measure(10_000 if bench.quick else 100_000, 64, [2]))
+    bench.tables.append(planning.table(found))
+
+
 # -- all together
 
 
@@ -532,6 +542,8 @@ def sections(chosen: tuple[str, ...]) -> Iterator[Callable[[Bench], None]]:
         yield delivery
     if "identity" in chosen:
         yield identity
+    if "plan" in chosen:
+        yield plan
 
 
 def report(bench: Bench, console: Console, markdown: bool, seconds: float) -> None:
