@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 0
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format test-kafka test-faults soak simulate mutate mutate-protocol fuzz bench lock clean
+.PHONY: help install demo test check format test-kafka test-faults soak simulate mutate mutate-protocol fuzz bench screenshots lock clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -66,6 +66,9 @@ bench: install .venv-bench/.installed ## measure everything, 15 minutes (make be
 	  .venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; \
 	else rm -rf .venv-bench && mkdir .venv-bench; fi
 	@touch $@
+
+screenshots: install ## pictures of the page into docs/img (needs Chromium)
+	@$(BIN)/python -m tests.page.screenshots
 
 lock: ## resolve the versions in pyproject.toml anew into requirements.lock
 	@$(BIN)/python -m pip install --quiet uv

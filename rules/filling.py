@@ -100,11 +100,10 @@ def _gap(deployment: str, account: str) -> str:
 def give(account: str, state: AccountState, rules: InForce) -> None:
     """The account is about to be given away: what its own fill will bring does not go along.
 
-    Of each score it is said that nothing came to it, where nothing did: a fold that has other rules at that moment
-    would take it for missing, and of a score that would be so for good.
+    Where nothing came to a measure that is said: a fold that has other rules at that moment would take it for
+    missing, and of a score it would be for good.
     """
-    scores = {id: kept.empty(0) for id, kept in rules.ruleset.measures.items() if kept.since is None}
-    state.measures = scores | state.measures
+    state.measures = {id: kept.empty(0) for id, kept in rules.ruleset.measures.items()} | state.measures
     for filling in rules.fillings:
         if _gap(filling.deployment, account) in state.gaps:
             for id in filling.measures:

@@ -14,6 +14,7 @@ def __getattr__(name: str) -> Any:
     from streams.application import build
     from streams.settings import Settings
 
-    logs.set_up()
-    globals()["app"] = built = build(Settings())
+    settings = Settings()
+    logs.set_up(form=settings.log)
+    globals()["app"] = built = build(settings)
     return built

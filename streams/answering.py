@@ -14,8 +14,7 @@ from typing import Any
 import uvicorn
 
 from streams import logs
-from streams.preflight import SettingsError
-from streams.run import say_what_is_in_the_clear
+from streams.preflight import SettingsError, say_what_is_in_the_clear
 from streams.settings import Settings
 
 KEEP_ALIVE_S = 75  # longer than a proxy keeps its connections: it must be the one that closes them
@@ -51,7 +50,7 @@ def server(app: Any, *, has_lifespan: bool, finish_s: int) -> Server:
 
 
 def set_up(settings: Settings, log_level: str) -> None:
-    logs.set_up(log_level)
+    logs.set_up(log_level, settings.log)
     logging.config.dictConfig(logs.CONFIG)
     say_what_is_in_the_clear(settings)
 

@@ -10,6 +10,8 @@ Run it with `isotherm worker` or `faust -A streams worker`.
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ import structlog
 from faust.auth import Credentials, OAuthCredentials, SASLCredentials, SSLCredentials
 from mode import Service
 
-from streams import logs
+from streams import logs, traces
 from streams import topics as names
 from streams.alerting.service import Alerting, rules_of
 from streams.clock import RedisClock
@@ -30,6 +32,9 @@ from streams.connecting import kafka_options
 from streams.delivery import endpoints
 from streams.delivery.service import Deliverer, RedisTime
 from streams.fold import Fold
+from streams.observing.serving import Answering, listener_of
+from streams.observing.signing import Signing
+from streams.observing.worker import Watched
 from streams.outage import wait_out
 from streams.preflight import preflight
 from streams.producer import Producer
@@ -39,6 +44,7 @@ from streams.settings import Settings
 from streams.store.base import Outbound
 from streams.store.redis import RedisStore, connect
 from streams.store.sources import SourceStore
+from streams.traces import Traces
 
 ROLES = ("router", "fold", "deliver", "all")
 log = structlog.get_logger()
@@ -53,11 +59,16 @@ class Parts:
     clock: RedisClock
     producer: Producer
     closing: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    listener: socket.socket | None = None  # for metrics
+    traces: Traces | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Parts:
-        redis = connect(settings)
-        return cls(settings, redis, RedisClock(redis), Producer(settings))
+        """Raises SettingsError when there is no port for metrics."""
+        listener, redis = listener_of(settings), connect(settings)
+        parts = cls(settings, redis, RedisClock(redis), Producer(settings), listener=listener)
+        parts.traces = traces.of(settings)
+        return parts
 
 
 class Isotherm(Service):
@@ -69,32 +80,38 @@ class Isotherm(Service):
         settings = parts.settings
         store = RedisStore(parts.redis, settings.partitions, settings.namespace, settings.barrier)
         self.publisher = Publisher(store, parts.producer, parts.clock, settings.topics)
-        self.fold = Fold(settings, store, parts.producer, self.publisher, parts.clock)
+        self.fold = Fold(settings, store, parts.producer, self.publisher, parts.clock, parts.traces)
         self.sources = SourceStore(parts.redis, settings.namespace)
         self.alerting: Alerting | None = None
         if role in ("deliver", "all") and (rules := rules_of(settings)) is not None:
             app = partial(_faust, settings)
             self.alerting = Alerting(settings, rules, parts.redis, parts.producer, parts.clock, app)
+        self.watched = Watched(settings, parts.redis, parts.clock, alerting=self.alerting)
 
     async def on_start(self) -> None:
-        settings, parts = self.parts.settings, self.parts
+        settings, parts, watched = self.parts.settings, self.parts, self.watched
+        if parts.listener is not None:
+            await self.add_runtime_dependency(Answering(watched, parts.listener))
         await preflight(settings, lambda: self.should_stop)
         await wait_out("Redis", parts.clock.sync, lambda: self.should_stop)
         await wait_out("Kafka", parts.producer.start, lambda: self.should_stop)
         if self.role in ("fold", "all"):
             await self.add_runtime_dependency(self.publisher)
             await self.add_runtime_dependency(self.fold)
+            watched.publisher, watched.fold = self.publisher, self.fold
+            await self.add_runtime_dependency(Signing(settings, parts.redis, parts.clock, self.fold))
         if self.role in ("router", "all"):
-            router = Router(settings, self.sources, parts.producer, parts.clock)
-            await self.add_runtime_dependency(router)
+            watched.router = Router(settings, self.sources, parts.producer, parts.clock, traces=parts.traces)
+            await self.add_runtime_dependency(watched.router)
         if self.role in ("deliver", "all"):
             for endpoint in endpoints.read(settings.webhooks):
                 told = partial(publish_event, parts.producer, parts.clock)
-                await self.add_runtime_dependency(
-                    Deliverer(settings, endpoint, parts.redis, RedisTime(parts.clock), told)
-                )
+                deliverer = Deliverer(settings, endpoint, parts.redis, RedisTime(parts.clock), told)
+                watched.deliverers.append(deliverer)
+                await self.add_runtime_dependency(deliverer)
         if self.alerting is not None:
             await self.add_runtime_dependency(self.alerting)
+        watched.is_started = not self.should_stop
         log.info("started", role=self.role, kafka=settings.kafka)
 
     async def on_shutdown(self) -> None:
@@ -102,6 +119,8 @@ class Isotherm(Service):
             await close()
         await self.parts.producer.stop()
         await self.parts.redis.aclose()
+        if self.parts.traces is not None:
+            await asyncio.to_thread(self.parts.traces.close)
 
 
 async def publish_event(producer: Producer, clock: RedisClock, endpoint: str, event: bytes) -> None:

@@ -24,6 +24,8 @@ from streams.commands import (
     plan,
     running,
     serve,
+    shadow,
+    status,
     upkeep,
 )
 
@@ -35,14 +37,14 @@ app = App(
 NAMED: dict[str, Callable[..., Any]] = {"test": authoring.rehearse, "import": data.import_}
 PLAIN: tuple[Callable[..., Any], ...] = (
     *(authoring.check, authoring.replay, plan.plan),
-    *(deployments.deploy, deployments.deployments, deployments.rollback),
+    *(deployments.deploy, deployments.backfill, deployments.deployments, deployments.rollback),
     *(data.decode, data.send),
     *(running.topics, running.worker, running.collect, serve.serve, running.demo),
-    *(looking.explain, history.members, looking.report, looking.tail, contract.contract),
+    *(status.status, looking.explain, history.members, looking.report, looking.tail, contract.contract),
     *(upkeep.verify, upkeep.rebuild, upkeep.snapshot, upkeep.resume, upkeep.release),
     *(upkeep.erase, upkeep.unmerge),
 )
-GROUPS = (letters.app, deliveries.app, alerts.app, override.app)
+GROUPS = (letters.app, deliveries.app, alerts.app, override.app, shadow.app)
 
 for name, command in NAMED.items():
     app.command(command, name=name)

@@ -59,6 +59,11 @@ class RedisClock:
             self._again_after = min(EVERY_S, 2 * self._again_after)
         self._answer = answer
 
+    @property
+    def is_set(self) -> bool:
+        """Whether Redis has been asked yet."""
+        return self._answer is not None
+
     async def keep(self) -> None:
         """Asks again when the last answer is old."""
         if self._answer is None or self._monotonic() - self._answer.at / 1000 > self._again_after:

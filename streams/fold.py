@@ -13,13 +13,16 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import partial
+from time import perf_counter
 from typing import Any, TypeAlias
 
 import msgspec
 import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from mode import Service
+from structlog.contextvars import bind_contextvars
 
 from rules.errors import RulesetError
 from rules.fold import Partition, Place, Refolding
@@ -36,21 +39,35 @@ from streams.consuming import (
     show_lag,
     started,
 )
+from streams.metrics import histogram
 from streams.outage import AWAY, is_waiting, wait_out
 from streams.pipeline import GapError, OtherLogError, Owned, StoppedError, fold_batch
+from streams.pipeline import place as position_of
 from streams.producer import Producer
 from streams.publisher import Publisher, order
 from streams.settings import Settings
-from streams.stalling import StalledError, Stalling
+from streams.stalling import StalledError, Stalling, Standing
 from streams.store.base import Commit, Outbound, Refused, Store
 from streams.told import last_told
 from streams.topics import ACCOUNT_LOG, MEMBERSHIPS
+from streams.traces import Traces
 from streams.words import ANY, Others, oldest
 
 log = structlog.get_logger()
 LOOK_FOR_OTHERS_EVERY_S = 5.0
 LastTold: TypeAlias = Callable[[Mapping[int, int]], Awaitable[dict[int, Place]]]
 Oldest: TypeAlias = Callable[[int, Others], Awaitable[int | None]]
+
+
+class StoppedBy(StrEnum):
+    """Why nothing is folded in a partition."""
+
+    GAP = "gap"
+    OTHER_LOG = "other_log"
+    RULES = "rules"
+    OTHER_BUILD = "other_build"
+    TOO_MANY_PARTITIONS = "too_many_partitions"
+    BUG = "bug"
 
 
 @dataclass(slots=True)
@@ -81,10 +98,11 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         producer: Producer,
         publisher: Publisher,
         clock: RedisClock,
+        traces: Traces | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._settings, self._store, self._clock = settings, store, clock
+        self._settings, self._store, self._clock, self._traces = settings, store, clock, traces
         self._producer, self._publisher = producer, publisher
         self._topic = settings.topics(ACCOUNT_LOG)
         self._memberships = settings.topics(MEMBERSHIPS)
@@ -99,7 +117,11 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         # Where old words were found: since where in the log all is to be told anew, and up to where they stand.
         self._tells_since: dict[int, tuple[int, int]] = {}
         self.stopped_partitions: dict[int, str] = {}
+        self.stopped_by: dict[int, StoppedBy] = {}
+        # Of partitions that went elsewhere; of those that are ours, each has its own.
         self.counts: Counter[tuple[str, str]] = Counter()
+        self.changes: Counter[tuple[str, str, str]] = Counter()
+        self.seconds = histogram("isotherm_fold_seconds")
         self._consumer: Any = None
 
     async def on_start(self) -> None:
@@ -123,6 +145,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
                 self._let_go(number)
                 self._fenced.pop(number, None)
                 self._gaps.pop(number, None)
+                self._is_mended(number)
             await self._publisher.ended(gone, self._settings.session_timeout_ms / 2000)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
@@ -147,13 +170,13 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             self._publisher.words.begins(number, each.words)
         await self.look_for_others({p: floors[p] if waiting[p] else ANY for p in acquired})
         for number, each in acquired.items():
-            self.stopped_partitions.pop(number, None)
+            self._is_mended(number)
             self._fenced.pop(number, None)
             self._gaps.pop(number, None)
             try:
                 owned = Owned.from_store(each, self._settings.partitions)
             except RulesetError as error:
-                self._stop_partition(number, f"cannot load the ruleset in force: {error}")
+                self._stop_partition(number, StoppedBy.RULES, f"cannot load the ruleset in force: {error}")
                 continue
             try:
                 owned = await self._gone_back(owned, told.get(number))
@@ -161,6 +184,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
                 self._fenced[number] = asyncio.get_running_loop().time()
                 set_aside(self._consumer, TopicPartition(self._topic, number))
                 continue
+            self._keep_counts(number)
             self._held[number] = Held(owned)
             await self._read_on(number, owned.partition)
             if number in self._held:
@@ -172,6 +196,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             return True
         self._stop_partition(
             partition,
+            StoppedBy.TOO_MANY_PARTITIONS,
             f"{self._topic} has more than {self._settings.partitions} partitions: their number is frozen when the "
             "log is created, since it decides where an account is; nothing that stands there is read",
         )
@@ -227,6 +252,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         if end < at:
             self._stop_partition(
                 number,
+                StoppedBy.OTHER_LOG,
                 f"{self._topic}/{number} ends at {end}, and {at} records of it were folded: it was made anew, or "
                 "cut off by a broker that had not all of it. Restore the topic, or fold what there is into an "
                 "empty Redis namespace (ISOTHERM_NAMESPACE)",
@@ -252,6 +278,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         return True
 
     def _let_go(self, partition: int) -> None:
+        self._keep_counts(partition)
         self._held.pop(partition, None)
         self._tells_since.pop(partition, None)
         self._publisher.lost(partition)
@@ -259,16 +286,22 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     def _stop_at_gap(self, partition: int, first: int, behind: int) -> None:
         self._stop_partition(
             partition,
+            StoppedBy.GAP,
             f"GAP: offsets {first} to {behind - 1} of {self._topic}/{partition} are not in the log any more, and "
             f"were never folded; to go on without them: isotherm resume {ACCOUNT_LOG}/{partition} --accept-gap",
         )
         self._gaps[partition] = (first, behind)
 
-    def _stop_partition(self, partition: int, why: str) -> None:
+    def _stop_partition(self, partition: int, by: StoppedBy, why: str) -> None:
         self._let_go(partition)
         set_aside(self._consumer, TopicPartition(self._topic, partition))
-        self.stopped_partitions[partition] = why
-        log.error("partition stopped", partition=partition, why=why)
+        self.stopped_partitions[partition], self.stopped_by[partition] = why, by
+        log.error("partition stopped", partition=partition, by=by, why=why)
+
+    def _is_mended(self, partition: int) -> None:
+        """It did not stop, or is for somebody else to fold."""
+        self.stopped_partitions.pop(partition, None)
+        self.stopped_by.pop(partition, None)
 
     # -- folding --------------------------------------------------------------------------------------------
 
@@ -317,22 +350,23 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         held = self._held.get(partition)
         if held is None:
             return
-        before = held.owned.outgoing
+        bind_contextvars(position=position_of(partition, messages[0].offset))  # for this task's lines
+        before, watched = held.owned.outgoing, self._stopwatch()
         try:
             for start in range(0, len(messages), self._settings.batch):
-                held.owned = await fold_batch(
-                    messages[start : start + self._settings.batch], held.owned, self._store
-                )
+                some = messages[start : start + self._settings.batch]
+                held.owned = await fold_batch(some, held.owned, self._store, watched=watched, traces=self._traces)
         except StoppedError as error:
             await self._refused(partition, error)
         except GapError as error:
             self._stop_at_gap(partition, *error.lost)
         except OtherLogError as error:
-            self._stop_partition(partition, f"{self._topic}/{partition} is another topic by now: {error}")
+            told = f"{self._topic}/{partition} is another topic by now: {error}"
+            self._stop_partition(partition, StoppedBy.OTHER_LOG, told)
         except RulesetError as error:
-            self._stop_partition(partition, f"cannot load a ruleset record: {error}")
+            self._stop_partition(partition, StoppedBy.RULES, f"cannot load a ruleset record: {error}")
         except OtherBuildError as error:
-            self._stop_partition(partition, str(error))
+            self._stop_partition(partition, StoppedBy.OTHER_BUILD, str(error))
         except AWAY as error:
             log.warning("waiting", what="commit", partition=partition, why=f"{type(error).__name__}: {error}")
             await self._take_over(partition)
@@ -342,9 +376,21 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
                 await self._take_over(partition)
             else:
                 log.exception("bug in the fold", partition=partition)
-                self._stop_partition(partition, f"{type(error).__name__}: {error}")
+                self._stop_partition(partition, StoppedBy.BUG, f"{type(error).__name__}: {error}")
         if held.owned.outgoing > before:
             self._publisher.committed(partition, held.owned.outgoing - before, held.owned.token)
+
+    def _stopwatch(self) -> Callable[[str], None]:
+        """Told of a batch's steps, it notes how long each took."""
+        since = perf_counter()
+
+        def watched(step: str) -> None:
+            nonlocal since
+            now = perf_counter()
+            self.seconds.labels(step).observe(now - since)
+            since = now
+
+        return watched
 
     async def _has_moved(self, owned: Owned) -> bool:
         """Whether the store is not as we left it, or cannot be asked."""
@@ -515,3 +561,21 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     def positions(self) -> dict[int, int]:
         return {p: held.owned.partition.offset for p, held in self._held.items()}
+
+    def owned(self) -> dict[int, Owned]:
+        return {p: held.owned for p, held in self._held.items()}
+
+    def standing(self) -> dict[int, Standing]:
+        """Since when the partitions stand where they do, as of the last look."""
+        return {p: each for p, each in self._stalling.standing.items() if p in self._held}
+
+    def end(self, partition: int) -> int:
+        """Where the log ends, as far as we have heard: what was fetched says so, and a look every few seconds."""
+        heard = self._consumer.highwater(TopicPartition(self._topic, partition)) if self._consumer else None
+        looked = self._stalling.standing.get(partition)
+        return max(heard or 0, looked.end if looked else 0)
+
+    def _keep_counts(self, partition: int) -> None:
+        if (held := self._held.get(partition)) is not None:
+            self.counts.update(held.owned.counts)
+            self.changes.update(held.owned.changes)

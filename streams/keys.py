@@ -15,7 +15,7 @@ one script on one node. Tags are chosen so that the slots of partitions are even
 | ns:rebuild:{tag}:… | | the same once more, while `isotherm rebuild` folds the log into it | rebuild |
 | ns:shadow:{tag}:… | | the same under other rules, while `isotherm shadow run` folds the log into it | shadow |
 | ns:shadow:history | list | how the two differed, the newest first (packed) | shadow |
-| ns:{ids}:src:TOPIC/P | hash | token, next, batch, last, incarnation, paused, doubt: where we read | router |
+| ns:{ids}:src:TOPIC/P | hash | where we read: the fields of `SourceHeld` | router |
 | ns:{ids}:links:N | hash | identity links, packed: eight bytes of a digest → account and person | router |
 | ns:{ids}:changed | string | by what save links were changed last | router |
 | ns:{ids}:restoring | hash | token, done: who restores links that Redis has lost, how far | router |

@@ -122,6 +122,18 @@ async def open_letters(settings: Settings, has: Callable[[Any], bool] = lambda m
     return sorted(found.values(), key=lambda letter: (letter.when, letter.partition, letter.offset))
 
 
+async def count_open(settings: Settings, most: int) -> int:
+    """How many letters are open, as far as `most`: whoever only counts keeps no more than that in memory."""
+    found: set[str] = set()
+    async with aclosing(up_to_its_end(settings, DEAD_LETTERS)) as messages:
+        async for message in messages:
+            if message.value is None:
+                found.discard(_key(message))
+            elif len(found) < most:
+                found.add(_key(message))
+    return len(found)
+
+
 def _letter(key: str, message: Any) -> Letter:
     headers = tuple((name, value or b"") for name, value in message.headers)
     return Letter(key, message.partition, message.offset, message.timestamp, len(message.value), headers)

@@ -39,6 +39,7 @@ from rules.state import NEVER
 from streams.producer import partition_of
 from streams.store.base import Acquired, Committed, Outbound, Refused, Store, commit_of
 from streams.topics import ACCOUNT_LOG, CHANGES, DEAD_LETTERS, MEMBERSHIPS
+from streams.traces import SENT, UNTRACED, Traced, Traces
 
 log = structlog.get_logger()
 EVERYBODY = 1 << 31
@@ -62,6 +63,7 @@ class Owned:
     next_wake: int = NEVER
     outgoing: int = 0  # messages committed to the outbox so far
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    changes: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # by dimension, segment and cause
 
     @classmethod
     def from_store(cls, acquired: Acquired, partitions: int) -> Owned:
@@ -71,6 +73,8 @@ class Owned:
 
     def after(self, folded: Folded, committed: Committed, outgoing: int) -> Owned:
         self.counts.update(folded.counts)
+        changes = (each.change for each in folded.outgoing)
+        self.changes.update((each.dimension, each.segment, each.cause) for each in changes)
         return replace(
             self,
             partition=folded.partition,
@@ -100,31 +104,52 @@ class StoppedError(Exception):
         self.refused = refused
 
 
+def nobody(step: str) -> None:
+    """Is told, and does nothing."""
+
+
 async def fold_batch(
-    messages: Sequence[Message], owned: Owned, store: Store, reached: Callable[[str], None] = lambda step: None
+    messages: Sequence[Message],
+    owned: Owned,
+    store: Store,
+    reached: Callable[[str], None] = nobody,
+    watched: Callable[[str], None] = nobody,
+    traces: Traces | None = None,
 ) -> Owned:
     """Folds `messages` of one partition into the store and gives the partition as it stands then.
 
     Raises GapError when offsets are missing, OtherLogError when the log is not the one that was folded so far,
-    StoppedError when the store refuses. `reached` is told of each step: the crash tests stop there.
+    StoppedError when the store refuses. `reached` is told of each step: the crash tests stop there; and `watched`,
+    which has a watch in its hand.
     """
+    spans = traces.folding(owned.partition.number, messages) if traces else None
     for run in decoded(messages, owned):
         due, unswept = await look_up(run.records, owned, store)
         named = accounts_of(run.records).union(unswept, (account for _, account in due))
         states = await store.load(owned.partition.number, named)
         reached("load")
+        watched("load")
         folded = fold(owned.partition, owned.rules, run.records, states, compiled, due, unswept, run.end)
         reached("step")
+        watched("step")
         folded.partition = msgspec.structs.replace(folded.partition, last=run.last)
         folded.counts.update(run.counts)
         for account, why in folded.quarantined.items():
-            log.error("account in quarantine", account=account, why=why, do="isotherm release, once it is mended")
-        outbox = [*run.aside, *parked(folded), *sent(folded), *published(folded, owned.partition.refolding)]
+            state = folded.states[account]
+            at = place(owned.partition.number, state.quarantined if state else run.end - 1)
+            do = "isotherm release, once it is mended"
+            log.error("account in quarantine", account=account, position=at, why=why, do=do)
+        traced = spans.decided(folded) if spans else UNTRACED
+        outgoing = published(folded, owned.partition.refolding, traced)
+        outbox = [*run.aside, *parked(folded), *sent(folded, traced), *outgoing]
         committed = await store.commit(commit_of(owned.token, owned.partition.offset, folded, outbox))
         if isinstance(committed, Refused):
             raise StoppedError(committed)
         reached("commit")
+        watched("commit")
         owned = owned.after(folded, committed, len(outbox))
+    if spans:
+        spans.end()
     return owned
 
 
@@ -177,6 +202,7 @@ def decoded(messages: Sequence[Message], owned: Owned) -> Iterator[Run]:
             record = decode_record(message.value or b"")
         except (msgspec.MsgspecError, RecursionError) as error:
             aside.append((message.offset, dead_letter(number, message, str(error))))
+            counts["not_a_record", ""] += 1
             continue
         record.offset = message.offset
         if isinstance(record, ALONE) or partition_of(record.account, owned.partitions) == number:
@@ -207,13 +233,14 @@ def diverted(number: int, record: AccountRecord) -> Outbound:
     return Outbound(ACCOUNT_LOG, record.account, encode_record(msgspec.structs.replace(record, offset=0)))
 
 
-def sent(folded: Folded) -> Iterator[Outbound]:
+def sent(folded: Folded, traced: Traced = UNTRACED) -> Iterator[Outbound]:
     """What goes on to other accounts by way of the log."""
     for record in folded.sent:
-        yield Outbound(ACCOUNT_LOG, record.account, encode_record(record))
+        headers = traced.get((record.via[1], SENT), ()) if traced and record.via else ()
+        yield Outbound(ACCOUNT_LOG, record.account, encode_record(record), headers)
 
 
-def published(folded: Folded, refolding: Refolding | None = None) -> Iterator[Outbound]:
+def published(folded: Folded, refolding: Refolding | None = None, traced: Traced = UNTRACED) -> Iterator[Outbound]:
     """Each change, and after an account's last one at a position its full memberships; of what is folded once more
     only what has not been told."""
     number = folded.partition.number
@@ -222,12 +249,13 @@ def published(folded: Folded, refolding: Refolding | None = None) -> Iterator[Ou
         outgoing = [each for each in outgoing if Place(each.epoch, each.offset, each.n) > refolding.told]
     for i, out in enumerate(outgoing):
         account = out.change.account
-        yield Outbound(CHANGES, account, cloud_event(number, out.ruleset, out))
+        headers = traced.get((out.offset, out.n), ()) if traced else ()
+        yield Outbound(CHANGES, account, cloud_event(number, out.ruleset, out), headers)
         following = outgoing[i + 1] if i + 1 < len(outgoing) else None
         if following is None or (following.offset, following.change.account) != (out.offset, account):
             value = memberships(number, out.ruleset, out)
-            headers = () if value else (("offset", b"%d" % out.offset),)  # a tombstone has no position of its own
-            yield Outbound(MEMBERSHIPS, account, value, headers)
+            place = () if value else (("offset", b"%d" % out.offset),)  # a tombstone has no position of its own
+            yield Outbound(MEMBERSHIPS, account, value, place)
 
 
 def parked(folded: Folded) -> Iterator[Outbound]:

@@ -6,15 +6,18 @@ from collections.abc import Callable, Collection
 from ssl import SSLCertVerificationError
 from typing import Any
 
+import structlog
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from rules.errors import RulesetError
-from streams import connecting, keys, sources, topics
+from streams import connecting, keys, sources, topics, traces
 from streams.alerting.service import rules_of
 from streams.delivery import endpoints
 from streams.outage import wait_out
 from streams.settings import Settings
 from streams.store.redis import connect
+
+log = structlog.get_logger()
 
 
 class SettingsError(Exception):
@@ -27,6 +30,8 @@ async def preflight(settings: Settings, stopped: Callable[[], bool] = lambda: Fa
         raise SettingsError("set ISOTHERM_PERSON_KEY to a secret of your own: it keys the hashes of persons")
     read = _check_sources(settings) if settings.role in ("router", "all") else ()
     _check_endpoints(settings)
+    if settings.traces and not traces.is_installed():
+        raise SettingsError("ISOTHERM_TRACES wants OpenTelemetry: pip install 'isotherm[tracing]', or set it to 0")
     if settings.role in ("deliver", "all"):
         _check_alerts(settings)
     redis = connect(settings)
@@ -35,6 +40,11 @@ async def preflight(settings: Settings, stopped: Callable[[], bool] = lambda: Fa
     finally:
         await redis.aclose()
     await wait_out("Kafka", lambda: _check_kafka(settings, read), stopped)
+
+
+def say_what_is_in_the_clear(settings: Settings) -> None:
+    for each in settings.in_the_clear():
+        log.warning("in the clear", why=each)
 
 
 def _check_sources(settings: Settings) -> Collection[str]:

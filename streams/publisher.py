@@ -143,6 +143,10 @@ class Publisher(Service):
             self.words.looked(partition, min(firsts, default=-1), first_place)
             self.words.wrote(partition, min(firsts, default=-1), count, len(firsts) == 1)
 
+    def waiting(self, partition: int) -> int:
+        """Messages of it that were committed and are not published yet."""
+        return self._waiting.get(partition, 0)
+
     def is_busy(self, partition: int) -> bool:
         """Something of it may be on its way to the broker."""
         return partition in self._draining

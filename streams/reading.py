@@ -75,12 +75,13 @@ class Reader:
         files = await self._redis.get(self._keys[partition].ruleset)
         return compiled(unpack_files(files)) if files else NO_RULES
 
-    async def counts(self) -> dict[str, dict[str, int]]:
-        """Accounts per segment: dimension → segment → how many, in the ruleset's order."""
+    async def counts(self, only: str = "") -> dict[str, dict[str, int]]:
+        """Accounts per segment: dimension → segment → how many, in the ruleset's order; `only` of one."""
         ruleset = await self.ruleset()
         places = [
             (dimension.name, name)
             for dimension in ruleset.dimensions
+            if only in ("", dimension.name)
             for name in [*(segment.name for segment in dimension.segments), UNCLASSIFIED]
         ]
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -102,8 +103,28 @@ class Reader:
             found = await pipe.execute()
         return sorted(account.decode() for each in found for account in each)
 
+    async def overlaps(self, left: str, right: str) -> dict[tuple[str, str], int]:
+        """How many accounts are in a segment of each of two dimensions: (segment, segment) → how many."""
+        names = {
+            each.name: [*(s.name for s in each.segments), UNCLASSIFIED]
+            for each in (await self.ruleset()).dimensions
+        }
+        pairs = [(a, b) for a in names[left] for b in names[right]]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for a, b in pairs:
+                for partition in self._keys:
+                    pipe.sintercard(2, [partition.members(left, a), partition.members(right, b)])
+            found = await pipe.execute()
+        step = len(self._keys)
+        return {pair: sum(found[i * step : (i + 1) * step]) for i, pair in enumerate(pairs)}
+
+    async def claimed_twice(self) -> dict[str, str]:
+        """Web domains that more than one account claims, with whose each is and who claims it too."""
+        return await SourceStore(self._redis, self._settings.namespace).conflicts()
+
     async def tallies(self, days: Iterable[int]) -> dict[int, Counter[tuple[str, str, str]]]:
-        """What was counted on each of these UTC days over all partitions, by (dimension, segment, what)."""
+        """What was counted on each of these UTC days over all partitions, by (dimension, segment, what): see
+        `rules.tally`."""
         found: dict[int, Counter[tuple[str, str, str]]] = {}
         for day in days:
             async with self._redis.pipeline(transaction=False) as pipe:
@@ -152,6 +173,14 @@ class Reader:
             cursor = int(following)
             if not cursor:
                 return
+
+    async def earliest_wake(self) -> int | None:
+        """The first instant at which time alone may change some account; None when there is none."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for partition in self._keys:
+                pipe.zrange(partition.wakes, 0, 0, withscores=True)
+            found = await pipe.execute()
+        return min((int(wake) for first in found for _, wake in first), default=None)
 
     async def partition(self, number: int) -> Partition:
         """As far as it has been folded."""

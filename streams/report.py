@@ -13,7 +13,7 @@ from rules import tally
 from rules.changes import iso
 from rules.durations import DAY
 from rules.quality import Quality
-from rules.tally import ENTERED, LEFT, REVENUE
+from rules.tally import ENTERED, FROM, LEFT, REVENUE
 from streams.clock import RedisClock
 from streams.reading import Reader
 from streams.settings import Settings
@@ -33,7 +33,10 @@ async def report(
         await clock.sync()
         now, reader = clock.now(), Reader(redis, settings)
         today = tally.day_of(now)
-        by_day = await reader.tallies(range(today - days + 1, today + 1))
+        by_day = {
+            day: Counter({place: n for place, n in counts.items() if not place[2].startswith(FROM)})
+            for day, counts in (await reader.tallies(range(today - days + 1, today + 1))).items()
+        }
         sizes = await reader.counts()
         quality = Quality()
         for partition in range(settings.partitions):

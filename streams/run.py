@@ -7,14 +7,11 @@ import gc
 import sys
 
 import faust
-import structlog
 
 from streams import logs
 from streams.application import build
-from streams.preflight import preflight
+from streams.preflight import preflight, say_what_is_in_the_clear
 from streams.settings import Settings
-
-log = structlog.get_logger()
 
 
 def work(settings: Settings, log_level: str = "INFO") -> None:
@@ -22,7 +19,7 @@ def work(settings: Settings, log_level: str = "INFO") -> None:
 
     Raises SettingsError or TopicsError, before anything runs, for what its user must mend.
     """
-    logs.set_up(log_level)
+    logs.set_up(log_level, settings.log)
     say_what_is_in_the_clear(settings)
     asyncio.run(preflight(settings))
     if sys.platform != "win32":
@@ -32,12 +29,9 @@ def work(settings: Settings, log_level: str = "INFO") -> None:
     app = build(settings)
     collect_seldom()
     loop = asyncio.get_event_loop_policy().get_event_loop()
-    faust.Worker(app, loop=loop, loglevel="WARN", redirect_stdouts=False, quiet=True).execute_from_commandline()
-
-
-def say_what_is_in_the_clear(settings: Settings) -> None:
-    for each in settings.in_the_clear():
-        log.warning("in the clear", why=each)
+    worker = faust.Worker(app, loop=loop, loglevel="WARN", redirect_stdouts=False, quiet=True)
+    worker.spinner = None  # it moves the cursor in log files too, in the middle of lines
+    worker.execute_from_commandline()
 
 
 def collect_seldom() -> None:

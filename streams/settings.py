@@ -163,6 +163,18 @@ class Settings(BaseSettings):
     api_host: str = Field(default="127.0.0.1", description="the address on which the HTTP API listens")
     api_port: int = Field(default=8089, ge=0, le=65_535, description="its port; 0: any that is free")
     api_tokens: str = Field(default="", description="the file of those who may ask it, as SHA-256 of their tokens")
+    metrics_host: str = Field(
+        default="127.0.0.1", description="the address on which a worker answers /metrics, /healthz and /readyz"
+    )
+    metrics_port: int = Field(
+        default=0, ge=0, le=65_535, description="the first port to try for that, 9464 for one; 0: it does not"
+    )
+    log: Literal["auto", "console", "json"] = Field(
+        default="auto", description="what log lines look like; auto: for people at a terminal, else JSON"
+    )
+    traces: float = Field(
+        default=0.0, ge=0, le=1, description="the share of raw messages that begin an OpenTelemetry trace; 0: off"
+    )
 
     @classmethod
     def settings_customise_sources(

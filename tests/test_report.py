@@ -13,7 +13,7 @@ from rules.durations import DAY, HOUR
 from rules.quality import Quality
 from rules.records import Activity, Facts, Record, RulesetRecord, Tick, encode_record
 from rules.replay import Replay
-from rules.tally import DAYS_KEPT, ENTERED, LEFT, REVENUE, Tally, day_of, forgotten
+from rules.tally import DAYS_KEPT, ENTERED, FROM, LEFT, REVENUE, Tally, day_of, forgotten
 from streams.pipeline import Owned, fold_batch
 from streams.report import report
 from streams.settings import Settings
@@ -65,7 +65,7 @@ def tallied(*records: Record, until: int = 0) -> dict[Tally, int]:
 
 
 def of_outcomes(counts: dict[Tally, int]) -> dict[Tally, int]:
-    return {each: n for each, n in counts.items() if each.what not in (ENTERED, LEFT)}
+    return {each: n for each, n in counts.items() if each.what not in (ENTERED, LEFT, FROM + "cold", FROM + "hot")}
 
 
 def test_an_outcome_counts_for_the_segments_held_just_before() -> None:
@@ -103,8 +103,10 @@ def test_moves_count_when_they_take_effect_and_a_first_look_is_no_move() -> None
     assert counts == {
         Tally(TODAY, "heat", "cold", LEFT): 1,
         Tally(TODAY, "heat", "hot", ENTERED): 1,
+        Tally(TODAY, "heat", "hot", FROM + "cold"): 1,
         Tally(TODAY + 1, "heat", "hot", LEFT): 1,
         Tally(TODAY + 1, "heat", "cold", ENTERED): 1,
+        Tally(TODAY + 1, "heat", "cold", FROM + "hot"): 1,
         Tally(TODAY + 2, "signs", "replied", LEFT): 1,
     }
 

@@ -46,6 +46,7 @@ class Alerting(Service):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.channels = tuple(rules.channels)
         book = Book(settings, redis, producer, rules)
         self.settler = Settler(book, Knowing(redis, settings, rules.facts), clock.now)
         senders = Senders(rules, settings.alert_url.get_secret_value())

@@ -41,7 +41,7 @@ class Clock(Protocol):
 
 
 class Teller(Service):
-    """Sends alerts. `sent` counts messages."""
+    """Sends alerts. `sent` counts messages, `given_up` alerts."""
 
     def __init__(self, book: Book, senders: Senders, clock: Clock, decided: asyncio.Event, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -51,7 +51,7 @@ class Teller(Service):
         self._running: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(SERVED)
         self._failed: BaseException | None = None
-        self.sent = 0
+        self.sent = self.given_up = 0
 
     @Service.task
     async def _tell(self) -> None:
@@ -140,6 +140,7 @@ class Teller(Service):
                 for each in late:
                     turn.apply(each.account, Refused(each.message.rule, each.message.part, now))
                     _log_given_up(each, "late")
+                self.given_up += len(late)
                 return None
             parcel = next_parcel(due, rules, now, is_full=is_full)
             for each in parcel.items if parcel else ():
@@ -159,6 +160,7 @@ class Teller(Service):
             case GiveUp():
                 for each in parcel.items:
                     _log_given_up(each, outcome.reason, outcome.detail)
+                self.given_up += len(parcel.items)
         await wait_out("noting alerts", lambda: self._write(parcel, outcome, now), lambda: False)
         if isinstance(outcome, Arrived):
             del self._failures[queue]
@@ -192,5 +194,5 @@ def _pause(failures: int) -> int:
 
 
 def _log_given_up(item: Item, reason: str, detail: str = "") -> None:
-    to = item.message.to.channel
-    log.error("alert given up", account=item.account, rule=item.message.rule, to=to, why=reason, detail=detail)
+    told = {"account": item.account, "change": item.alert.story.change, "rule": item.message.rule}
+    log.error("alert given up", **told, to=item.message.to.channel, why=reason, detail=detail)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -29,8 +29,9 @@ from streams.api.listening import Listening, Stream
 from streams.api.members import CURSOR_LONGEST, Members
 from streams.api.places import LONGEST
 from streams.api.problems import Refused, documented
-from streams.api.rights import Door, May, Right, Tokens, require_rights
+from streams.api.rights import Door, Holder, May, Right, Tokens, require_rights
 from streams.clock import RedisClock
+from streams.observing.api import Probes, metrics, unready
 from streams.reading import Reader
 from streams.settings import Settings
 from streams.store.redis import RedisStore, connect
@@ -149,6 +150,10 @@ class Api:
         hub = self.hub
         return _json({"data": {"reading": hub.is_reading, "listeners": hub.listeners, "place": hub.place}})
 
+    async def metrics(self, request: Request) -> Response:
+        """Metrics of this process, for Prometheus."""
+        return await metrics(request, self.hub, self.clock)
+
     def routes(self) -> Iterator[tuple[str, Any, Right, dict[int | str, dict[str, Any]]]]:
         """Path, endpoint, the right that it wants, what it answers."""
         members = "/v1/segments/{dimension}/{segment}/accounts"
@@ -157,11 +162,17 @@ class Api:
         yield members, self.accounts, Right.READ, _ok(answers.SomeMembers, 400, 404)
         yield "/v1/changes", self.changes, Right.READ, _STREAM | documented(400, 410)
         yield "/v1/status", self.status, Right.OPERATE, _ok(answers.Status)
+        yield "/metrics", self.metrics, Right.OPERATE, _TEXT | documented()
 
 
-def create_app(settings: Settings, tokens: Tokens, pace: Pace | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    tokens: Tokens,
+    pace: Pace | None = None,
+    signed_in: Callable[[Request], Holder | None] = lambda request: None,
+) -> FastAPI:
     """The application for these settings, with connections of its own. `app.state.hub` is for whoever ends it:
-    its `close` lets those go who listen."""
+    its `close` lets those go who listen. The page is put beside it, with what `app.state.api` reads."""
     redis = connect(settings)
     hub, clock, reader = Hub(settings, pace), RedisClock(redis), Reader(redis, settings)
     members = Members(reader, RedisStore(redis, settings.partitions, settings.namespace), settings, clock.now)
@@ -180,20 +191,22 @@ def create_app(settings: Settings, tokens: Tokens, pace: Pace | None = None) -> 
     app = FastAPI(
         title="Isotherm", version=VERSION, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None
     )
-    app.add_middleware(Door, tokens=tokens)
-    app.state.hub = hub
+    app.add_middleware(Door, tokens=tokens, signed_in=signed_in)
+    app.add_middleware(Probes, problems=partial(unready, hub))  # before the door: probes hold no token
+    app.state.hub, app.state.api = hub, api
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     for path, endpoint, right, told in api.routes():
-        app.add_api_route(path, endpoint, dependencies=_wants(right), responses=told, response_class=Response)
+        app.add_api_route(path, endpoint, dependencies=wants(right), responses=told, response_class=Response)
     app.add_api_route(
-        "/openapi.json", partial(_openapi, app), dependencies=_wants(Right.READ), include_in_schema=False
+        "/openapi.json", partial(_openapi, app), dependencies=wants(Right.READ), include_in_schema=False
     )
     require_rights(app.routes)
     return app
 
 
-def _wants(right: Right) -> list[Any]:
+def wants(right: Right) -> list[Any]:
+    """What a route depends on that wants this right."""
     bearer = HTTPBearer(auto_error=False, description="A token, of `isotherm serve --admit`")
     return [Depends(bearer), Depends(May(right))]
 
@@ -218,6 +231,9 @@ def _ok(model: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
     return {200: {"model": model}} | documented(*statuses)
 
 
+_TEXT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "The changes", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -30,6 +31,7 @@ from streams.topics import TopicsError
 
 log = structlog.get_logger()
 LOOK_AGAIN_S = 1.0
+EVERYTHING = Filter()
 CLOSING, SLOW, LOST = "closing", "too_slow", "changes_deleted"
 
 
@@ -160,6 +162,10 @@ class Recent:
             self._bytes -= len(oldest.raw) + len(oldest.frame)
             self.starts[oldest.partition] = oldest.offset + 1
 
+    def __iter__(self) -> Iterator[Entry]:
+        """The newest first."""
+        return reversed(self._entries)
+
     def reaches_back_to(self, offsets: Sequence[int]) -> bool:
         return len(offsets) == len(self.starts) and all(
             start <= offset for start, offset in zip(self.starts, offsets, strict=True)
@@ -255,6 +261,10 @@ class Hub:
         if offset != self._offsets[partition]:
             self._offsets[partition] = offset
             self._varints[partition] = varint(offset)
+
+    def newest(self, most: int, filter: Filter = EVERYTHING) -> list[Entry]:
+        """The newest of what it remembers, the newest first."""
+        return list(islice((each for each in self._recent if filter.wants(each.event)), most))
 
     # -- listening -------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from streams.settings import Settings
 from streams.store.redis import RedisStore
 
 SORTED_AT_MOST = 200_000  # accounts of one segment
+SEARCHED_AT_MOST = 20_000  # accounts of one segment whose names are read
 AT_ONCE = 500  # accounts asked for together
 KEPT, KEPT_S = 8, 120.0  # orders, and for how long
 CURSOR_LONGEST = 2_000
@@ -125,6 +126,23 @@ class Members:
         is_last = start + limit >= len(places)
         return Page(as_of, told, None if is_last else Cursor(sort, as_of, *chosen[-1]).word())
 
+    async def search(
+        self, dimension: str, segment: str, text: str, limit: int
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """The accounts whose id or name holds `text`, and whether these are all: only so many are looked at.
+
+        Raises Refused.
+        """
+        ruleset, as_of = await self.reader.ruleset(), self.now()
+        asked, sought, by_id = _dimension(ruleset, dimension, segment), text.casefold(), Sort(None)
+        members, found = await self.reader.members(dimension, segment), list[dict[str, Any]]()
+        async for account, state in self._states(members[:SEARCHED_AT_MOST]):
+            if sought in account.casefold() or sought in display_name(state).casefold():
+                if len(found) == limit:
+                    return found, False
+                found.append(_told(account, state, asked, ruleset, by_id, as_of))
+        return found, len(members) <= SEARCHED_AT_MOST
+
     async def _order(self, asked: tuple[str, ...], sort: Sort, as_of: int) -> list[Place]:
         async with self._turn:
             made, places = self._orders.get(asked, (0.0, []))
@@ -164,11 +182,17 @@ class Members:
             await asyncio.sleep(0)
 
 
-def _dimension(ruleset: Ruleset, dimension: str, segment: str) -> Dimension:
+def dimension_of(ruleset: Ruleset, dimension: str) -> Dimension:
+    """Raises Refused for one that there is not."""
     found = ruleset.dimension(dimension)
     if found is None:
         hint = did_you_mean(dimension, [each.name for each in ruleset.dimensions])
         raise Refused(404, "unknown_dimension", f"there is no dimension {dimension[:100]!r}", hint)
+    return found
+
+
+def _dimension(ruleset: Ruleset, dimension: str, segment: str) -> Dimension:
+    found = dimension_of(ruleset, dimension)
     if found.segment(segment) is None and segment != UNCLASSIFIED:
         hint = did_you_mean(segment, [each.name for each in found.segments])
         raise Refused(404, "unknown_segment", f"{dimension} has no segment {segment[:100]!r}", hint)

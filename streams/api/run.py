@@ -1,4 +1,4 @@
-"""Running the HTTP API until it is told to stop. Whoever listens is told then, and comes back elsewhere."""
+"""Running the HTTP API and its page until told to stop. Whoever listens is told then, and comes back elsewhere."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import structlog
 from fastapi import FastAPI
 
 from streams.answering import listening, server, set_up, until_told
-from streams.api.app import create_app
 from streams.api.rights import Tokens
+from streams.page.app import create
+from streams.page.sessions import Sessions
 from streams.preflight import SettingsError
 from streams.settings import HERE, Settings
 
@@ -22,7 +23,8 @@ FINISH_S = 10  # for requests in flight when told to stop
 def serve(settings: Settings, log_level: str = "INFO") -> None:
     """Runs until SIGTERM or Ctrl-C. Raises SettingsError, before anything runs, for what its user must mend."""
     set_up(settings, log_level)
-    app = create_app(settings, tokens_of(settings))
+    tokens = tokens_of(settings)
+    app = create(settings, tokens, Sessions(tokens))
     with listening(settings.api_host, settings.api_port) as listener:
         if settings.api_host not in HERE:
             why = "tokens can be read on the way: put a proxy with TLS in front, and listen on loopback"

@@ -1,4 +1,4 @@
-"""The HTTP API."""
+"""The HTTP API and its page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def serve(
     role: Literal["reader", "operator", "admin"] = "reader",
     log_level: str = "INFO",
 ) -> None:
-    """Answer over HTTP where accounts stand, who is in a segment, and what changes.
+    """Show where accounts stand, who is in a segment, and what changes: as a page, and as an HTTP API.
 
     HOST and PORT come before ISOTHERM_API_HOST and ISOTHERM_API_PORT. With ADMIT nothing is served: a token of
     that name and ROLE is printed, once, and the line for the file that ISOTHERM_API_TOKENS names.

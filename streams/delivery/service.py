@@ -13,7 +13,7 @@ own connections.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
@@ -30,14 +30,16 @@ from streams.clock import RedisClock
 from streams.delivery.asking import Failure, Http
 from streams.delivery.endpoints import Endpoint
 from streams.delivery.policy import Policy
-from streams.delivery.queue import Attempt, Done, Finished, How, Queue, Waiting
+from streams.delivery.queue import Attempt, Done, Finished, Health, How, Queue, Waiting
 from streams.delivery.store import DeliveryStore, Status
 from streams.delivery.wanting import Facts, change_of
+from streams.metrics import histogram
 from streams.outage import wait_out
 from streams.settings import Settings
 from streams.sinks.base import Delivered, Delivery, Outcome, Reason, Retry, SecretUnreadable
 from streams.sinks.pacing import Pace
 from streams.subscribe import MissedError, Received, Subscription, subscribe
+from streams.topics import CHANGES
 
 log = structlog.get_logger()
 AT_HAND = 128  # changes that are read and not yet looked at; then no more are fetched
@@ -132,6 +134,8 @@ class Deliverer(Service):
         self._noted = 0  # when a success was last written down
         self._failed: BaseException | None = None
         self.sent = 0
+        self.counts: Counter[str] = Counter()  # by what came of it
+        self.seconds = histogram("isotherm_delivery_seconds")
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -304,11 +308,13 @@ class Deliverer(Service):
         begun = self._clock.now()
         outcomes, status, why = await self._ask([self._delivery(each) for each in batch])
         attempt = Attempt(begun, max(0, self._clock.now() - begun), status, why)
+        self.seconds.labels(self.endpoint.name).observe(attempt.took / 1000)
         self._reached("sent")
         for waiting, outcome in zip(batch, outcomes, strict=True):
             told = replace(attempt, why=why or _why(outcome, status))
             self._finish(self._queue.answered(waiting, outcome, told))
         self.sent += sum(isinstance(each, Delivered) for each in outcomes)
+        self.counts["retried"] += sum(isinstance(each, Retry) for each in outcomes)
 
     def _delivery(self, waiting: Waiting) -> Delivery:
         change, received = waiting.change, self._unsettled.get(waiting.change.id)
@@ -341,10 +347,14 @@ class Deliverer(Service):
         for each in done:
             id = each.waiting.change.id
             self._undone.append((each, self._unsettled.pop(id, None)))
-            if isinstance(each, Finished) and each.how is How.GIVEN_UP:
+            if not isinstance(each, Finished):
+                continue
+            self.counts[each.how] += 1
+            if each.how is How.GIVEN_UP:
+                change = each.waiting.change
                 log.warning(
                     "delivery given up", endpoint=self.endpoint.name, change=id, why=each.reason,
-                    account=each.waiting.change.account,
+                    account=change.account, position=f"{CHANGES}/{change.partition}/{change.offset}",
                 )  # fmt: skip
         if self._undone:
             self._written.set()
@@ -454,6 +464,17 @@ class Deliverer(Service):
         if await self._write_undone():
             await self._store.took(taken)
         self._changed.set()
+
+    # -- what others may ask --------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Changes that were read and are not delivered."""
+        return len(self._queue) + len(self._at_hand)
+
+    @property
+    def health(self) -> Health:
+        return self._queue.health
 
     # -- ending ---------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """`isotherm demo`: broker, Valkey, worker, webhook and traffic on this machine, and a view of what happens.
 
-    traffic ─► crm.updates, web.activity ─► worker ─► segment.changes ─► view
+    traffic ─► crm.updates, web.activity ─► worker ─► segment.changes ─► view, page
                                               └─► alerts ─► webhook ─────┘
 
 Everything lives under `.isotherm/demo` of the current directory and ends with this process, however that ends.
@@ -29,6 +29,7 @@ import rules
 from streams import sources, topics
 from streams.demo.companies import World, build
 from streams.demo.ledger import Ledger
+from streams.demo.page import Page, showing
 from streams.demo.player import Player, playing
 from streams.demo.receiver import Receiver
 from streams.demo.summary import summary
@@ -76,6 +77,7 @@ class Stage:
     worker: Worker
     watch: Watch
     player: Player
+    page: Page
 
 
 def run_demo(*, seconds: int = 0, companies: int = 500, rate: float = 20.0, sources: str = "") -> int:
@@ -126,7 +128,8 @@ async def _set_up(stack: AsyncExitStack, plan: Plan, ledger: Ledger, view: View)
     watch = await stack.enter_async_context(watching(settings, ledger, utc_ms))
     world = build(companies=plan.companies)
     player = await stack.enter_async_context(playing(settings, world, ledger, utc_ms))
-    return Stage(plan, world, ledger, view, worker, watch, player)
+    page = await stack.enter_async_context(showing(settings, HOME))
+    return Stage(plan, world, ledger, view, worker, watch, player, page)
 
 
 async def _perform(stage: Stage) -> None:
@@ -137,7 +140,8 @@ async def _perform(stage: Stage) -> None:
     async with _running(stage.watch.follow()) as following:
         await _load(stage)
         present = stage.player.present(plan.rate)
-        shown = stage.view.watch(began, until, _hint(stage.world))
+        shown = stage.view.watch(began, until, _hint(stage.world), f"Page: {stage.page.link()}")
+        stage.page.open()
         async with _running(stage.watch.look(), present, shown, _mind_the_worker(stage)) as going:
             left = max(0.0, until - loop.time()) if until else None
             await _first_failure([*following, *going], left)

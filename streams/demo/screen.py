@@ -27,11 +27,11 @@ HOUR = 3_600_000
 SHORT_NAMES = {"professional_services": "professional", "construction_real_estate": "construction"}
 
 
-def frame(ledger: Ledger, title: Text, hint: str, now: int, width: int, height: int) -> Layout:
+def frame(ledger: Ledger, title: Text, hint: str, page: str, now: int, width: int, height: int) -> Layout:
     """The whole screen at `now`, UTC ms."""
     below = max(7, min(12, height // 4 + 1))
     left, hot = max(30, width // 3), width * 9 // 20
-    above = height - below - 4
+    above = height - below - 5
     segments = segment_lines(ledger.counts, left - 4, above - 2)
     changes = chain.from_iterable(change_lines(change, width - left - 4) for change in list(ledger.news))
     alerts = chain.from_iterable(alert_lines(alert, width - hot - 4) for alert in list(ledger.alerted))
@@ -49,7 +49,7 @@ def frame(ledger: Ledger, title: Text, hint: str, now: int, width: int, height: 
             hot,
             below,
         ),
-        Layout(Group(*_cut(health_lines(ledger, hint), width, 3)), size=3),
+        Layout(Group(*_cut(health_lines(ledger, hint, page), width, 4)), size=4),
     )
     return layout
 
@@ -142,7 +142,7 @@ def alert_lines(alert: Alert, width: int) -> Iterator[Text]:
         yield text
 
 
-def health_lines(ledger: Ledger, hint: str) -> Iterator[Text]:
+def health_lines(ledger: Ledger, hint: str, page: str) -> Iterator[Text]:
     letters = sum(ledger.letters.values())
     yield _figures(
         ("messages", f"{ledger.messages:,}"),
@@ -158,6 +158,7 @@ def health_lines(ledger: Ledger, hint: str) -> Iterator[Text]:
         ("read after", ms(percentile(ledger.cooled, 0.5))),
         ("ticks", f"{ledger.ticks:,}"),
     )
+    yield Text(f" {page}", style="bold")
     yield Text(f" {ledger.warning}", style="bold red") if ledger.warning else Text(f" {hint}", style="dim")
 
 

@@ -28,8 +28,9 @@ class View(Protocol):
     def loading(self, share: float) -> None:
         """Says how much of the past was played, 0 to 1."""
 
-    async def watch(self, began: float, until: float | None, hint: str) -> None:
-        """Shows what happens, for ever. Traffic began and ends at these instants of the loop; None: no end."""
+    async def watch(self, began: float, until: float | None, hint: str, page: str) -> None:
+        """Shows what happens, for ever. Traffic began and ends at these instants of the loop; None: no end. `page`
+        says where the page is."""
 
     def close(self) -> None:
         """Gives the terminal back."""
@@ -60,7 +61,7 @@ class Screen:
     def loading(self, share: float) -> None:
         self._progress.update(self._task, total=1.0, completed=share)
 
-    async def watch(self, began: float, until: float | None, hint: str) -> None:
+    async def watch(self, began: float, until: float | None, hint: str, page: str) -> None:
         self._progress.stop()
         self._live.start()
         loop = asyncio.get_running_loop()
@@ -68,7 +69,7 @@ class Screen:
             now = loop.time()
             width, height = self._console.size
             title = title_line(self._about, now - began, None if until is None else until - now, width)
-            drawn = frame(self._ledger, title, hint, self._clock(), width, height)
+            drawn = frame(self._ledger, title, hint, page, self._clock(), width, height)
             # Drawing takes longer than anything else here; what is measured meanwhile must not wait for it.
             await asyncio.to_thread(self._live.update, drawn, refresh=True)
             await asyncio.sleep(1 / REFRESHES_PER_S)
@@ -90,9 +91,10 @@ class Lines:
     def loading(self, share: float) -> None:
         return
 
-    async def watch(self, began: float, until: float | None, hint: str) -> None:
+    async def watch(self, began: float, until: float | None, hint: str, page: str) -> None:
         self._print(f"loaded: {self._where()}")
         self._print(hint)
+        self._print(page)
         self._ledger.on_news = self._tell
         while True:
             await asyncio.sleep(SUMMARY_EVERY_S)

@@ -46,6 +46,8 @@ async def test_each_command_of_the_page_is_answered(world: World, api: Asked) ->
         told = await run(command, api, stream.id, 2 if is_stream else TIMEOUT_S)
         if is_stream:
             assert "\nid: " in told
+        elif "/metrics" in command:
+            assert "isotherm_api_reading 1.0" in told
         else:
             assert json.loads(told).keys() & {"data", "openapi"}, told
         asked.add(re.sub(r"\?.*", "", command.partition("$API")[2].strip('"')))

@@ -163,7 +163,9 @@ def test_a_frame_fills_the_terminal_and_never_more(width: int, height: int, empt
     title = title_line("500 fictional accounts", 12, 48, width)
     console = Console(width=width, height=height)
     lines = console.render_lines(
-        frame(ledger, title, "a hint " * 40, NOW, width, height), console.options, pad=False
+        frame(ledger, title, "a hint " * 40, "Page: http://127.0.0.1:8089/", NOW, width, height),
+        console.options,
+        pad=False,
     )
     shown = ["".join(segment.text for segment in line).rstrip() for line in lines]
     assert len(shown) == height

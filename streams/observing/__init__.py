@@ -1,0 +1,1 @@
+"""How the system is doing, told to whoever watches: metrics, health, the screen of `isotherm status`."""

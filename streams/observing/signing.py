@@ -1,0 +1,72 @@
+"""Who folds which partition, and why somebody does not: written into Redis now and then, for people.
+
+Nothing reads it but `isotherm status` and pages: ownership is decided by tokens (see `fold`), not by this.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import msgspec
+import structlog
+from mode import Service
+
+from streams import keys
+from streams.clock import ClockSteppedError, RedisClock
+from streams.fold import Fold
+from streams.outage import AWAY
+from streams.settings import Settings
+
+log = structlog.get_logger()
+EVERY_S = 5.0
+SILENT_MS = 30_000  # who has not signed for so long is taken for dead
+
+
+class Signature(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Of a partition: whose it is, as of `at` (UTC ms). `by` and `why` are given where it stopped."""
+
+    owner: str
+    at: int
+    by: str = ""
+    why: str = ""
+
+    def is_fresh(self, now: int) -> bool:
+        return now - self.at <= SILENT_MS
+
+
+class Signing(Service):
+    def __init__(self, settings: Settings, redis: Any, clock: RedisClock, fold: Fold, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._redis, self._clock, self._fold = redis, clock, fold
+        self._key = keys.owners(settings.namespace)
+        self._name = settings.instance or f"{socket.gethostname()}:{os.getpid()}"
+
+    @Service.timer(EVERY_S)
+    async def _sign(self) -> None:
+        try:
+            await self.sign()
+        except (*AWAY, ClockSteppedError) as error:
+            log.info("not signed", why=f"{type(error).__name__}: {error}")
+
+    async def sign(self) -> None:
+        """For what is ours, and for what we have stopped at."""
+        fold, now = self._fold, self._clock.now()
+        signed = {number: Signature(self._name, now) for number in fold.owned()}
+        for number, why in fold.stopped_partitions.items():
+            signed[number] = Signature(self._name, now, str(fold.stopped_by[number]), why)
+        if signed:
+            packed = {str(number): msgspec.json.encode(each) for number, each in signed.items()}
+            await self._redis.hset(self._key, mapping=packed)
+
+
+async def signatures(redis: Any, namespace: str) -> dict[int, Signature]:
+    """The last of each partition; of one that this code cannot read, none."""
+    found: dict[int, Signature] = {}
+    for number, blob in (await redis.hgetall(keys.owners(namespace))).items():
+        try:
+            found[int(number)] = msgspec.json.decode(blob, type=Signature)
+        except (msgspec.MsgspecError, ValueError):
+            continue
+    return found

@@ -1,0 +1,83 @@
+"""The page, put beside the HTTP API: the same application, the same port, the same rights."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from streams.api.app import create_app, wants
+from streams.api.hub import Pace
+from streams.api.rights import Tokens, require_rights
+from streams.page.board import Board
+from streams.page.looks import Looks
+from streams.page.porch import Porch
+from streams.page.rendering import Pages
+from streams.page.routes import Page
+from streams.page.sessions import Sessions
+from streams.page.survey import Surveys
+from streams.page.timeline import Timeline
+from streams.settings import Settings
+
+
+def create(settings: Settings, tokens: Tokens, sessions: Sessions, pace: Pace | None = None) -> FastAPI:
+    """The API and the page. `sessions` are of this process."""
+    app = create_app(settings, tokens, pace, sessions.holder)
+    pages = Pages()
+    board = Board(app.state.api, settings)
+    looks, surveys = Looks(app.state.api), Surveys(app.state.api, settings.partitions)
+    page = Page(app.state.api, pages, board, Timeline(settings), looks, surveys)
+    for path, endpoint, right in page.routes():
+        app.add_api_route(
+            path, endpoint, dependencies=wants(right), include_in_schema=False, response_class=Response
+        )
+    require_rights(app.routes)
+    _tell_people(app, pages)
+    app.add_middleware(Porch, sessions=sessions, pages=pages)
+    _live_with(app, board, looks, surveys)
+    return app
+
+
+def _live_with(app: FastAPI, board: Board, looks: Looks, surveys: Surveys) -> None:
+    """Samples are taken while the application runs; what is being read when it ends is given up."""
+    lifespan = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def with_page(app: FastAPI) -> AsyncIterator[Any]:
+        async with lifespan(app) as state:
+            sampling = asyncio.create_task(looks.sizes.run())
+            try:
+                yield state
+            finally:
+                sampling.cancel()
+                ending = (board.end(), looks.end(), surveys.newest.end())
+                await asyncio.gather(sampling, *ending, return_exceptions=True)
+
+    app.router.lifespan_context = with_page
+
+
+def _tell_people(app: FastAPI, pages: Pages) -> None:
+    """A browser that asks for a page gets a problem as a page; everybody else as the API tells it."""
+
+    def in_a_page(handler: Any) -> Any:
+        async def told(request: Request, error: Exception) -> Response:
+            answer: Response = await handler(request, error)
+            if request.url.path.startswith("/v1/") or "text/html" not in request.headers.get("accept", ""):
+                return answer
+            problem = msgspec.json.decode(bytes(answer.body))
+            title = str(problem["title"]).capitalize()
+            shown = {"title": title, "detail": problem.get("detail", ""), "hint": problem.get("hint", "")}
+            who = getattr(request.state, "holder", None)
+            return pages.render("problem.html", shown | {"who": who}, answer.status_code)
+
+        return told
+
+    for kind, handler in list(app.exception_handlers.items()):
+        if isinstance(kind, type) and handler.__module__.startswith("streams."):
+            app.add_exception_handler(kind, in_a_page(handler))

@@ -1,0 +1,232 @@
+"""The addresses of the page. Each says which right it wants, as those of the API do."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import Query, Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+
+from rules.advising import advise
+from rules.changes import iso
+from rules.explain import explanation
+from rules.records import is_visitor
+from rules.scores import scores_of
+from rules.tally import DAYS_KEPT
+from streams.api.app import NAME_LONGEST, PAGE_AT_MOST, Api, Name
+from streams.api.members import CURSOR_LONGEST, dimension_of
+from streams.api.members import Page as SomeMembers
+from streams.api.problems import Refused
+from streams.api.rights import Right
+from streams.page.board import Board
+from streams.page.live import Live
+from streams.page.looks import Looks
+from streams.page.rendering import Pages, account_path, segment_path
+from streams.page.survey import Surveys
+from streams.page.timeline import Timeline, evidence_of
+from streams.page.views import account as account_view
+from streams.page.views import now as now_view
+from streams.page.views import quality as quality_view
+from streams.page.views import segments as segments_view
+from streams.reading import Found
+from streams.subscribe import Filter
+
+PAGE, LINES, CLAIMS = 50, 7, 50
+SORTS = {"since": "who came last", "stays_until": "whose time is up first", "account": "id"}
+Text = Annotated[str, Query(max_length=NAME_LONGEST)]
+Cursor = Annotated[str, Query(max_length=CURSOR_LONGEST)]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The endpoints, and what they show."""
+
+    api: Api
+    pages: Pages
+    board: Board
+    timeline: Timeline
+    looks: Looks
+    surveys: Surveys
+
+    async def now(self, request: Request) -> Response:
+        board = await self.board.now.fresh()
+        told = {
+            "ladder": board.ladder, "columns": board.columns, "hottest": board.hottest, "cooling": board.cooling,
+            "news": board.news, "health": board.health, "health_said": now_view.in_words(board.health),
+            "is_reading": board.is_reading,
+        }  # fmt: skip
+        return self._page(request, "now.html", "now", told, live="/live")
+
+    async def account(self, request: Request, account: Name) -> Response:
+        """Where an account stands and why, as the API tells it, with its scores as they will decay."""
+        found, now = await self._found(account)
+        told = explanation(found.account, found.state, found.ruleset, now)
+        placed, others = account_view.answers(told, found.ruleset)
+        shown = {
+            "told": told, "placed": placed, "others": others,
+            "curves": account_view.curves(told, found.state, found.ruleset, now),
+        }  # fmt: skip
+        return self._page(
+            request, "account.html", "", shown, live=f"/live?{urlencode({'account': found.account})}"
+        )
+
+    async def story(self, request: Request, account: Name) -> Response:
+        """What would move it up, and what happened: a part of the page that takes a moment to read."""
+        found, now = await self._found(account)
+        told = explanation(found.account, found.state, found.ruleset, now)
+        advice = await asyncio.to_thread(advise, found.account, found.state, found.ruleset, now)
+        story = await self.timeline.of(found.account, evidence_of(told))
+        shown = {"advice": account_view.advised(advice), "story": story}
+        return self._page(request, "story.html", "", shown)
+
+    async def _found(self, account: str) -> tuple[Found, int]:
+        """The account, and the instant as of which it is told. Raises Refused."""
+        await self.api.clock.keep()
+        found = None if is_visitor(account) else await self.api.reader.account(account)
+        if found is None:
+            hint = "write its id as the CRM has it, `salesforce:0015f…`, or a web domain that is linked to it"
+            raise Refused(404, "unknown_account", f"No account {account[:100]!r} is known.", hint)
+        return found, max(found.log_time, min(self.api.clock.now(), found.state.wake - 1))
+
+    async def segments(self, request: Request) -> Response:
+        """Every dimension with its largest segments."""
+        ruleset, counts = await self.api.reader.ruleset(), await self.looks.counts.must()
+        shown = {"overviews": segments_view.overviews(ruleset, counts)}
+        return self._page(request, "segments.html", "segments", shown, live="/live")
+
+    async def dimension(
+        self, request: Request, dimension: Name, beside: Annotated[Text, Query(alias="with")] = ""
+    ) -> Response:
+        """Sizes, moves, outcomes, overlap."""
+        ruleset = await self.api.reader.ruleset()
+        asked = dimension_of(ruleset, dimension)
+        others = [each.name for each in ruleset.dimensions if each.name != asked.name]
+        if beside:
+            dimension_of(ruleset, beside)
+        counts = (await self.looks.counts.must()).get(asked.name, {})
+        tallied = await self.looks.tallied(asked.name)
+        found = segments_view.sizes(asked, counts, tallied)
+        names = [each.segment for each in found]
+        drawn = [each.segment for each in sorted(found, key=lambda each: -each.count)[:LINES]]
+        outcome_names, outcomes = segments_view.outcomes(asked.name, names, tallied)
+        sizes = self.looks.sizes
+        shown = {
+            "dimension": asked, "sizes": found, "span": DAYS_KEPT, "kept": DAYS_KEPT, "drawn": drawn,
+            "since": iso(sizes.since) if sizes.since else None,
+            "chart": segments_view.series(sizes.of(asked.name), drawn),
+            "moves": segments_view.movements(asked, tallied),
+            "volatility": segments_view.volatility(asked.name, tallied, sum(counts.values())),
+            "outcome_names": outcome_names, "outcomes": outcomes, "others": others, "beside": beside,
+            "overlap": await self.looks.overlap(asked.name, beside) if beside else None,
+        }  # fmt: skip
+        return self._page(
+            request, "dimension.html", "segments", shown, live=f"/live?{urlencode({'dimension': asked.name})}"
+        )
+
+    async def segment(
+        self,
+        request: Request,
+        dimension: Name,
+        segment: Name,
+        sort: Text = "since",
+        cursor: Cursor = "",
+        q: Text = "",
+    ) -> Response:
+        """What a segment is, and who is in it, a page at a time."""
+        await self.api.clock.keep()
+        ruleset = await self.api.reader.ruleset()
+        asked, whole, following = dimension_of(ruleset, dimension), True, None
+        if q.strip():
+            rows, whole = await self.api.members.search(dimension, segment, q.strip(), PAGE)
+        else:
+            page = await self.api.members.page(dimension, segment, sort, PAGE, cursor)
+            rows = page.accounts
+            following = segment_path(dimension, segment, sort=sort, cursor=page.next) if page.next else None
+        scores = {f"score:{name}": f"{each.label}, highest first" for name, each in scores_of(ruleset).items()}
+        shown = {
+            "dimension": asked, "segment": segment, "known": asked.segment(segment), "rows": rows, "whole": whole,
+            "rule": segments_view.definition(ruleset, dimension, segment), "q": q, "sort": sort,
+            "sorts": SORTS | scores,
+            "next": following, "page_size": PAGE,
+            "count": (await self.api.reader.counts(dimension))[dimension][segment],
+            "csv": f"{segment_path(dimension, segment)}/members.csv?{urlencode({'sort': sort})}",
+        }  # fmt: skip
+        return self._page(request, "segment.html", "segments", shown)
+
+    async def members_csv(self, dimension: Name, segment: Name, sort: Text = "account") -> Response:
+        """All accounts of a segment. What is wrong is told before the first line."""
+        await self.api.clock.keep()
+        first = await self.api.members.page(dimension, segment, sort, PAGE_AT_MOST, "")
+        name = f"{dimension}-{segment}.csv"
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return StreamingResponse(
+            self._lines(dimension, segment, sort, first), headers=headers, media_type="text/csv"
+        )
+
+    async def _lines(self, dimension: str, segment: str, sort: str, page: SomeMembers) -> AsyncIterator[str]:
+        columns = ["account", "name", "since", "stays_until", *(["value"] if sort.startswith("score:") else [])]
+        yield _csv([columns])
+        while True:
+            yield _csv([[segments_view.csv_cell(each.get(name)) for name in columns] for each in page.accounts])
+            if page.next is None:
+                return
+            page = await self.api.members.page(dimension, segment, sort, PAGE_AT_MOST, page.next)
+
+    async def quality(self, request: Request) -> Response:
+        """How good the data is, as of the newest survey; the first one after the start takes a moment."""
+        survey = await self.surveys.newest.get(patience_s=0.5)
+        first = self.surveys.trend[0][0] if self.surveys.trend else None
+        claimed = sorted(survey.claimed_twice.items()) if survey else []
+        shown = {
+            "survey": survey, "at": iso(survey.at) if survey else None, "done": self.surveys.done,
+            "of": self.surveys.of, "first": iso(first) if first else None,
+            "facts": quality_view.fact_rows(survey.quality, self.surveys.trend) if survey else [],
+            "gaps": quality_view.gaps(survey.gaps) if survey else [],
+            "sources": sorted(survey.sources.items()) if survey else [],
+            "claims": [(domain.removeprefix("domain:"), *_claims(who)) for domain, who in claimed[:CLAIMS]],
+            "claimed": len(claimed),
+        }  # fmt: skip
+        return self._page(request, "quality.html", "quality", shown, live="/live")
+
+    async def find(self, q: Text) -> Response:
+        return RedirectResponse(account_path(q.strip()), 303)
+
+    async def live(self, request: Request, account: Text = "", dimension: Text = "") -> Response:
+        """That something changed: at this account, or in this dimension; without either, anywhere."""
+        some = Filter(dimensions=(dimension,) if dimension else (), accounts=(account,) if account else ())
+        return Live(self.api.hub, some, partial(self.api.tokens.knows, request.state.holder))
+
+    def _page(self, request: Request, template: str, here: str, told: dict[str, Any], live: str = "") -> Response:
+        shown = told | {"who": request.state.holder, "here": here, "now": self.api.clock.now()}
+        return self.pages.render(template, shown | ({"live": live} if live else {}))
+
+    def routes(self) -> Iterator[tuple[str, Any, Right]]:
+        yield "/", self.now, Right.READ
+        yield "/live", self.live, Right.READ
+        yield "/accounts", self.find, Right.READ
+        yield "/accounts/{account:path}", self.account, Right.READ
+        yield "/story/{account:path}", self.story, Right.READ
+        yield "/quality", self.quality, Right.READ
+        yield "/segments", self.segments, Right.READ
+        yield "/segments/{dimension}", self.dimension, Right.READ
+        yield "/segments/{dimension}/{segment}", self.segment, Right.READ
+        yield "/segments/{dimension}/{segment}/members.csv", self.members_csv, Right.READ
+
+
+def _claims(who: str) -> tuple[str, str]:
+    """Whose a domain is, and who claims it too."""
+    owner, _, other = who.partition("\t")
+    return owner, other
+
+
+def _csv(rows: Iterable[Iterable[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,17 @@
+// Sizes of segments over time.
+import { again, draw, lineColour } from "./chart.js";
+
+function sizes() {
+  const told = JSON.parse(document.getElementById("sizes-data").content.textContent);
+  const place = document.getElementById("sizes-chart");
+  const series = told.series.map((each, n) => ({ stroke: lineColour(each.segment, n), width: 2, points: { show: told.at.length < 3 } }));
+  for (const each of document.querySelectorAll(".legend [data-line]")) {
+    const n = Number(each.dataset.line);
+    each.style.setProperty("--line-colour", lineColour(told.series[n]?.segment, n));
+  }
+  draw(place, { series, height: 220 }, [told.at, ...told.series.map((each) => each.values)]);
+}
+
+sizes();
+again(sizes);
+document.addEventListener("read", sizes);

@@ -1,0 +1,105 @@
+"""How good the data is, from every account as it stands: read in slices in the background, and kept for a while.
+
+100,000 accounts take some seconds of work. They are spread out so that whoever looks at another page meanwhile
+does not wait, and the whole is done anew at most as often as it takes a tenth of the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import msgspec
+
+from rules.quality import Quality
+from rules.records import is_visitor
+from rules.ruleset import Ruleset
+from rules.state import NEVER, UNCLASSIFIED, AccountState, standing_in
+from streams.api.app import Api
+from streams.page.keeping import Kept
+from streams.page.views.account import leaves
+from streams.store.base import unpack_state
+
+ANEW_S = 30.0
+AT_ONCE_S, REST_S = 0.01, 0.02  # of work without a pause, and how long that is
+TREND = 200  # surveys remembered
+
+
+class BySource(msgspec.Struct):
+    """What one source says of one fact, as far as it is its word that counts."""
+
+    accounts: int = 0
+    stale: int = 0
+    nearly: int = 0
+    confidence: float = 0.0
+
+
+@dataclass(slots=True)
+class Survey:
+    """The survey of all accounts, as of an instant."""
+
+    at: int
+    quality: Quality = field(default_factory=Quality)
+    sources: dict[tuple[str, str], BySource] = field(default_factory=dict)  # (fact, source)
+    # (fact, dimension) -> accounts that it could not place because the fact is missing or not understood
+    gaps: Counter[tuple[str, str]] = field(default_factory=Counter)
+    claimed_twice: dict[str, str] = field(default_factory=dict)
+
+    def take(self, state: AccountState, ruleset: Ruleset) -> None:
+        """Counts one more account."""
+        self.quality.survey(state, ruleset, self.at)
+        if state.deleted:
+            return
+        for name, rule in ruleset.facts.items():
+            fact = state.facts.get(name)
+            if fact is None or fact.value is None:
+                continue
+            by = self.sources.setdefault((name, fact.source or "not said"), BySource())
+            by.accounts += 1
+            by.stale += rule.refresh < NEVER and self.at - fact.at > rule.refresh
+            if fact.match is not None:
+                by.nearly += 1
+                by.confidence += fact.match[1]
+        for dimension in ruleset.dimensions:
+            if standing_in(state, dimension.name).answer == (UNCLASSIFIED,):
+                told = dimension.tell(UNCLASSIFIED, state, self.at)
+                missing = {
+                    each["fact"] for each in leaves(told) if each["verdict"] == "unknown" and "fact" in each
+                }
+                self.gaps.update((fact, dimension.name) for fact in missing)
+
+
+@dataclass(slots=True)
+class Surveys:
+    api: Api
+    partitions: int
+    done: int = 0  # accounts of the survey that is being made
+    of: int = 0
+    newest: Kept[Survey] = field(init=False)
+    trend: deque[tuple[int, int, dict[str, int]]] = field(default_factory=lambda: deque(maxlen=TREND))
+
+    def __post_init__(self) -> None:
+        self.newest = Kept(self._make, age_s=ANEW_S, share=0.1)
+
+    async def _make(self) -> Survey:
+        await self.api.clock.keep()
+        reader, survey = self.api.reader, Survey(self.api.clock.now())
+        self.done, self.of = 0, sum([await reader.size(number) for number in range(self.partitions)])
+        began = time.monotonic()
+        for number in range(self.partitions):
+            async for some in reader.slices(number):
+                for account, blob in some.accounts.items():
+                    self.done += 1
+                    if not is_visitor(account):
+                        state = unpack_state(blob)
+                        if not state.merged_into:
+                            survey.take(state, some.ruleset)
+                    if time.monotonic() - began > AT_ONCE_S:
+                        await asyncio.sleep(REST_S)
+                        began = time.monotonic()
+        survey.claimed_twice = await reader.claimed_twice()
+        known = {name: each.known for name, each in survey.quality.facts.items()}
+        self.trend.append((survey.at, survey.quality.accounts, known))
+        return survey

@@ -1,0 +1,1 @@
+"""From what was read to what the templates show: pure functions, one module a page."""

@@ -1,0 +1,98 @@
+"""The pages about segments."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from playwright.async_api import expect
+
+from streams.page.views.segments import csv_cell
+from tests.page.conftest import Installation, Looking, assert_is_accessible, is_known
+
+
+async def test_every_dimension_is_listed_and_leads_to_its_members(looking: Looking) -> None:
+    page = await looking.opens("/segments")
+    await page.get_by_role("link", name="Engagement", exact=True).click()
+    await page.locator("#size-hot a").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Hot")
+    await expect(page.locator("pre")).to_contain_text("pricing_viewed")
+    await expect(page.get_by_text("reach out today")).to_be_visible()
+    await page.locator("tbody a").first.click()
+    await expect(page.locator("#dimension-engagement summary")).to_contain_text("hot")
+
+
+async def test_a_dimension_says_sizes_moves_outcomes_and_overlap(looking: Looking) -> None:
+    page = await looking.opens("/segments/engagement?with=size")
+    await expect(page.locator("#size-cold .n").first).not_to_have_text("0")
+    cell = page.get_by_role("table", name="Moves").get_by_role("row", name="cold").locator("td")
+    assert sum(int(each) for each in await cell.all_inner_texts() if each.isdecimal()) > 0
+    outcomes = page.get_by_role("table", name="Outcomes by segment")
+    await expect(outcomes.get_by_role("columnheader", name="replied")).to_be_visible()
+    overlap = page.get_by_role("table", name="Accounts in both")
+    counted = await overlap.locator("td").all_inner_texts()
+    sizes = (
+        await page.get_by_role("table", name="Segments of engagement").locator("td:nth-child(2)").all_inner_texts()
+    )
+    assert sum(map(int, counted)) == sum(map(int, sizes))
+    await expect(page.locator("#sizes-chart canvas")).to_be_visible()
+
+
+async def test_members_are_searched_and_turned_page_by_page(installation: Installation, looking: Looking) -> None:
+    await installation.happens(*(installation.facts(f"crm:page{n:02}", name=f"Paged {n:02}") for n in range(60)))
+    await is_known(installation, "crm:page59")
+    page = await looking.opens("/segments/engagement/cold?sort=account")
+    first = await page.locator("tbody th").all_inner_texts()
+    await page.get_by_role("link", name="Next").click()
+    await page.wait_for_url("**cursor**")
+    second = await page.locator("tbody th").all_inner_texts()
+    assert len(first) == 50
+    assert second
+    assert not set(first) & set(second)
+    await page.get_by_role("searchbox", name="Name or id").fill("paged 07")
+    await page.get_by_role("button", name="Show").click()
+    await expect(page.locator("tbody th")).to_have_text(["Paged 07"])
+    await page.get_by_role("searchbox", name="Name or id").fill("nobody of that name")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("Nobody here has that")).to_be_visible()
+
+
+async def test_the_csv_has_every_member_and_no_formula(installation: Installation, looking: Looking) -> None:
+    name = '=HYPERLINK("http://evil.example")'
+    await installation.happens(installation.facts("crm:csv", name=name))
+    await is_known(installation, "crm:csv")
+    page = await looking.opens("/segments/engagement/cold")
+    async with page.expect_download() as downloading:
+        await page.get_by_role("link", name="Download as CSV").click()
+    download = await downloading.value
+    with open(await download.path(), encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(io.StringIO(file.read())))
+    assert download.suggested_filename == "engagement-cold.csv"
+    (row,) = (each for each in rows if each["account"] == "crm:csv")
+    assert row["name"] == f"'{name}"
+    assert len({each["account"] for each in rows}) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [("=1+1", "'=1+1"), ("@x", "'@x"), ("-2", "'-2"), (-2.5, "-2.5"), (None, ""), ("Acme", "Acme")],
+)
+def test_a_cell_is_no_formula(value: object, cell: str) -> None:
+    assert csv_cell(value) == cell
+
+
+@pytest.mark.parametrize(
+    "path", ["/segments/nothing", "/segments/engagement/hott", "/segments/engagement?with=nothing"]
+)
+async def test_what_there_is_not_is_told_with_a_hint(looking: Looking, path: str) -> None:
+    page = await looking.opens(path)
+    await expect(page.get_by_role("heading", level=1)).to_contain_text("Unknown")
+    looking.said = [each for each in looking.said if "404" not in each]
+
+
+async def test_they_are_accessible(looking: Looking) -> None:
+    for path in ("/segments", "/segments/engagement?with=size", "/segments/engagement/warm"):
+        page = await looking.opens(path)
+        await assert_is_accessible(page, path)
+        await page.close()
