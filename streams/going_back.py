@@ -11,9 +11,12 @@ told apart by content, not by index: by other links a message may become other r
 would take for one that it has seen (its log partition has a later one of that batch) comes from `web.activity+/0`
 instead of `web.activity/0`.
 
-What taught where a message belongs may have been lost with the batch, and others may have gone on without it: an
-account by whose domain a company was met, say, of which the CRM's record knew nothing when it took that domain. So
-accounts that the log has of the batch, and that by the links in force are others by now, are merged once more.
+What a message in doubt, or one of a batch that was saved and is in doubt nowhere, would teach is perhaps known by
+others already, or they have gone on without it. So who is meant by these messages is told as what they are by now,
+accounts that the log has of them included (see strays).
+
+Redis may go back once more before all that is in doubt is decided; by the offsets it stands where it should then.
+So the batches that are decided anew are counted, in Redis and in what goes with the offset.
 
 The embedded broker does not keep what is committed with an offset. Then the log is read from its beginning, and
 the batch in doubt is known by its instant: the last one of the source partition.
@@ -22,7 +25,7 @@ the batch in doubt is known by its instant: the last one of the source partition
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -32,7 +35,6 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from rules.records import AccountRecord, Erase, Merge, Record, Same, decode_record, encode_record, is_provisional
 from streams.connecting import kafka_options
-from streams.identity import became
 from streams.producer import partition_of
 from streams.settings import Settings
 from streams.store.base import Outbound
@@ -40,18 +42,22 @@ from streams.topics import ACCOUNT_LOG
 
 LONGEST = 4_000  # bytes that go with an offset; brokers take 4,096 unless told otherwise
 NOWHERE = (-1, -1)
-AFTER_ALL = 1 << 20  # no message becomes so many records
 Position: TypeAlias = tuple[int, int]  # source offset, index
 Found: TypeAlias = tuple[int, AccountRecord]  # partition of the log, record
 
 
 class Intent(msgspec.Struct, array_like=True, frozen=True):
-    """What is about to be produced: a batch up to `following`. `start` None: nobody has said where it begins."""
+    """What is about to be produced: a batch up to `following`. `start` None: nobody has said where it begins.
+
+    `redone` counts batches that were routed once more because they were in doubt: by the offset alone nobody could
+    tell that Redis has gone back again before all of them were.
+    """
 
     following: int
     start: int | None = None
     incarnation: int = 0
     ends: dict[int, int] = {}  # by partition of the log: nothing of the batch stands before that
+    redone: int = 0
 
     def packed(self) -> str:
         """The shape that goes with an offset. Where the ends find no room, the log is read from its beginning."""
@@ -123,15 +129,6 @@ class Doubt:
             doubt.highest[key] = max(doubt.highest.get(key, NOWHERE), (offset, index))
         return doubt
 
-    def strays(self, links: Mapping[str, str], place: str, offset: int, received: int) -> Iterator[Outbound]:
-        """Merges of accounts that are others by `links`, as if the message at `offset` had taught them last. What
-        the log has already says nothing new to the fold."""
-        for index, account in enumerate(sorted(self.accounts), AFTER_ALL):
-            if (found := became(account, links)) is not None:
-                merge = Merge(account=account, into=found.into, at=received, received=received)
-                merge.person, merge.via = found.person, (place, offset, index)
-                yield Outbound(ACCOUNT_LOG, account, encode_record(merge))
-
     def missing(self, outbound: Iterable[Outbound], partitions: int) -> Iterator[Outbound]:
         """What is to be produced of `outbound`: all but the records that the log has."""
         there = {offset: counted.copy() for offset, counted in self.there.items()}
@@ -149,7 +146,7 @@ class Doubt:
             while (offset, index) <= self.highest.get((place, number), NOWHERE):
                 place = again(place)
             record.via = (place, offset, index)
-            yield Outbound(each.topic, each.key, encode_record(record))
+            yield Outbound(each.topic, each.key, encode_record(record), each.headers)
 
 
 def of_partition(message: Any, place: str, next: int, until: int) -> Found | None:

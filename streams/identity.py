@@ -155,18 +155,6 @@ def follow(account: str, links: Links) -> str:
     return account
 
 
-def became(account: str, links: Links) -> Merged | None:
-    """That a provisional account is another one by `links`; None: it is not. Nothing says who taught that."""
-    into = follow(account, links)
-    if into == account or not is_provisional(account):
-        return None
-    key, person = key_of(account), None
-    if key.startswith(("anon:", "user:")):  # a visitor: as whom they were counted, and who they are
-        counted, known_as = _hash_of(key), _person_behind(key, links)
-        person = (counted, known_as) if counted and known_as and counted != known_as else None
-    return Merged(account, into, person=person)
-
-
 class _Known(msgspec.Struct, frozen=True, gc=False):
     """A message's claims as link keys; None where nothing is claimed."""
 
@@ -257,10 +245,10 @@ class Resolver:
         behind: list[str | None] = []
         for key in (known.contact, user, device, known.email):
             if key:
-                behind += [_person_behind(key, links), self._stranger_at(account_of(links.get(key, "")))]
+                behind += [person_behind(key, links), self.stranger_at(account_of(links.get(key, "")))]
         return [each for each in dict.fromkeys([*counted, *behind]) if each]
 
-    def _stranger_at(self, account: str) -> str | None:
+    def stranger_at(self, account: str) -> str | None:
         """As whom somebody is counted who is known as a visitor only."""
         if not is_visitor(account):
             return None
@@ -524,7 +512,7 @@ def _signed_in(known: _Known, links: Links) -> tuple[str | None, str | None]:
     return user, device
 
 
-def _person_behind(key: str, links: Links) -> str:
+def person_behind(key: str, links: Links) -> str:
     """Who a link's person is, known by e-mail; of a device that leads to its user, that user."""
     for _ in range(STEPS):
         link = links.get(key, "")
@@ -539,7 +527,7 @@ def _person_behind(key: str, links: Links) -> str:
 def _known_by_mail(contact: str | None, user: str | None, device: str | None, links: Links) -> str | None:
     """The hash of the e-mail that an earlier message had."""
     for key in (contact,) if contact else (user, device):
-        if key and (person := _person_behind(key, links)):
+        if key and (person := person_behind(key, links)):
             return person
     return None
 
@@ -734,7 +722,7 @@ def _renamed(visitor: str, found: _Finding, after: Links) -> tuple[str, str] | N
         strange, proven = found.known.stranger, found.proven
         return (strange, proven) if is_led and strange and proven and found.known.contact else None
     counted = _counted_as(key, found)
-    person = _person_behind(key, after) or (found.person if key in found.known.keys else None)
+    person = person_behind(key, after) or (found.person if key in found.known.keys else None)
     return (counted, person) if counted and person and person != counted else None
 
 
@@ -752,7 +740,7 @@ def _same(found: _Finding) -> Iterator[SamePerson]:
         counted, account = _counted_as(key, found), _linked(key, links)
         if counted is None or counted == person or not account or is_visitor(account):
             continue
-        if not _person_behind(key, links) and not (key == found.device and _leads_to_user(link)):
+        if not person_behind(key, links) and not (key == found.device and _leads_to_user(link)):
             yield SamePerson(account, counted, person)
 
 

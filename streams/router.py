@@ -27,6 +27,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from mode import Service
+from structlog.contextvars import bind_contextvars
 
 from rules.records import encode_record
 from streams.adapters.base import Rejected
@@ -43,6 +45,7 @@ from streams.erasing import needles
 from streams.going_back import Doubt, Intent, committed, of_partition
 from streams.identity import further_keys, key_of, resolver_of, users_of
 from streams.letters import forget
+from streams.metrics import histogram
 from streams.outage import AWAY, wait_out
 from streams.playback import ends_of, up_to_its_end
 from streams.poison import Poison
@@ -51,8 +54,20 @@ from streams.routing import Formats, Routed, Seen, link_keys, route, take_apart
 from streams.settings import Settings
 from streams.sources import read
 from streams.store.base import Outbound
-from streams.store.sources import Batch, GoneBackError, SourceHeld, SourceStore, Standing, as_text, link_digest
+from streams.store.sources import (
+    NO_LOSS,
+    Aftermath,
+    Batch,
+    GoneBackError,
+    SourceHeld,
+    SourceStore,
+    Standing,
+    as_text,
+    link_digest,
+)
+from streams.strays import strays
 from streams.topics import ACCOUNT_LOG, LINKS
+from streams.traces import UNTRACED, Traced, Traces
 
 log = structlog.get_logger()
 RESTORED_AT_ONCE = 5_000  # links
@@ -67,7 +82,8 @@ class Reading:
     """A source partition that we read: our token, and the offset of the next message.
 
     `last` is what the message before it looked like, as long as we have not seen that it is still there. `begun`
-    says whether Redis has that offset. `doubt` is of messages that had been routed when Redis went back.
+    says whether Redis has that offset. `doubt` is of messages that had been routed when Redis went back;
+    `after` is what else is left to do since then.
     """
 
     token: str
@@ -77,9 +93,16 @@ class Reading:
     poison: Poison = field(default_factory=Poison)
     begun: bool = False
     doubt: Doubt | None = None
+    after: Aftermath = NO_LOSS
 
     def in_doubt(self) -> Doubt | None:
         return self.doubt if self.doubt is not None and self.next < self.doubt.until else None
+
+    def behind(self, messages: int) -> Aftermath:
+        """What is left behind so many messages more."""
+        if self.in_doubt() is not None:
+            return self.after._replace(redone=self.after.redone + 1)
+        return self.after._replace(wary=max(0, self.after.wary - messages))
 
     @property
     def following(self) -> int:
@@ -95,10 +118,12 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         producer: Producer,
         clock: RedisClock,
         reached: Callable[[str], Awaitable[None]] = nothing,
+        traces: Traces | None = None,
         **kwargs: Any,
     ) -> None:
         """`reached` is told of each step of a batch: the crash tests stop there."""
         super().__init__(**kwargs)
+        self._traces = traces
         self._settings, self._store, self._producer, self._clock = settings, store, producer, clock
         sources = read(settings.sources)
         self._formats = Formats.of(sources)
@@ -116,6 +141,7 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         self._restoring: tuple[tuple[str, int], float] | None = None  # another worker, how far it is, since when
         self.stopped_partitions: dict[TopicPartition, str] = {}
         self.counts: Counter[tuple[str, str]] = Counter()
+        self.seconds = histogram("isotherm_route_seconds")
 
     async def on_start(self) -> None:
         ends = partial(ends_of, self._settings, ACCOUNT_LOG)
@@ -170,18 +196,19 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         if doubt is not None:
             await self._read_what_is_in_doubt(tp, held, doubt)
         elif held.next is None:
-            await self._read_from_beginning(tp, held.token, held.incarnation)
+            await self._read_from_beginning(tp, held.token, held.incarnation, held.after)
         else:
-            await self._read_on(tp, Reading(held.token, held.next, held.incarnation, held.last, begun=True))
+            reading = Reading(held.token, held.next, held.incarnation, held.last, begun=True, after=held.after)
+            await self._read_on(tp, reading)
 
     def _intent_of(self, held: SourceHeld, intent: Intent | None) -> Intent:
         """Of a batch that somebody else had saved, and committed or not."""
         following, begins = held.next or 0, 0
         if intent is not None and intent.incarnation == held.incarnation:
             if intent.following >= following:
-                return intent
+                return msgspec.structs.replace(intent, redone=max(intent.redone, held.after.redone))
             begins = intent.following
-        return Intent(following, begins, held.incarnation, dict(self._log_ends))
+        return Intent(following, begins, held.incarnation, dict(self._log_ends), held.after.redone)
 
     # -- Redis has gone back ------------------------------------------------------------------------------------
 
@@ -225,8 +252,12 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
                 some.clear()
         some += [(each.key, each.value) for one in held for each in one.saved if each.topic == LINKS]
         await self._store.restore_links(token, some)
-        doubts = {(tp.topic, tp.partition): (each.following, each.incarnation) for tp, each in back.items()}
-        await self._store.end_restoring(token, doubts)
+        doubts = {
+            (tp.topic, tp.partition): (each.following, each.incarnation, each.redone) if each else None
+            for tp in standings
+            for each in [back.get(tp)]
+        }
+        await self._store.end_restoring(token, doubts, self._settings.batch)
         log.warning("identity links restored", partitions=[str(tp) for tp in back])
 
     async def _follow(self, restoring: tuple[str, int]) -> None:
@@ -259,12 +290,14 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
     async def _read_what_is_in_doubt(self, tp: TopicPartition, held: SourceHeld, doubt: Doubt) -> None:
         """What is before it is in Kafka to the last link."""
         if held.next is None or held.next < doubt.start:
-            done = Batch(held.next or 0, doubt.start, "", [], (), {}, {}, begun=held.next is not None)
+            begun = held.next is not None
+            done = Batch(held.next or 0, doubt.start, "", [], (), {}, {}, begun=begun, after=held.after)
             if (status := await self._store.save(tp.topic, tp.partition, held.token, done)) != "OK":
                 await self._refused(tp, status)
                 return
         at = max(held.next or 0, doubt.start)
-        await self._read_on(tp, Reading(held.token, at, held.incarnation, begun=True, doubt=doubt))
+        reading = Reading(held.token, at, held.incarnation, begun=True, doubt=doubt, after=held.after)
+        await self._read_on(tp, reading)
 
     async def _intend(self, tp: TopicPartition, token: str, following: int, intent: Intent) -> bool:
         """Whether what was saved up to `following` may be produced: Kafka has been told, and says that we are the
@@ -289,9 +322,11 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    async def _read_from_beginning(self, tp: TopicPartition, token: str, incarnation: int) -> None:
+    async def _read_from_beginning(
+        self, tp: TopicPartition, token: str, incarnation: int, after: Aftermath = NO_LOSS
+    ) -> None:
         first = await first_offset(self._consumer, self._settings, tp)
-        self._reading[tp] = Reading(token, first, incarnation)
+        self._reading[tp] = Reading(token, first, incarnation, after=after)
         self._consumer.seek(tp, first)
 
     async def _read_on(self, tp: TopicPartition, reading: Reading) -> None:
@@ -303,7 +338,9 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             reading.last = ""
         if first > reading.next:
             why = f"messages {reading.next} to {first - 1} were deleted before they were read"
-            skipped = Batch(reading.next, first, "", [], (), {}, {}, paused=why, begun=reading.begun)
+            skipped = Batch(
+                reading.next, first, "", [], (), {}, {}, paused=why, begun=reading.begun, after=reading.after
+            )
             status = await self._store.save(tp.topic, tp.partition, reading.token, skipped)
             if status != "OK":
                 await self._refused(tp, status)
@@ -428,9 +465,12 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         return True
 
     async def _route_seen(self, tp: TopicPartition, reading: Reading, seen: Sequence[Seen], received: int) -> bool:
-        topic = self._place(tp, reading.incarnation)
+        topic, begun = self._place(tp, reading.incarnation), perf_counter()
+        bind_contextvars(position=f"{topic}/{tp.partition}/{seen[0].message.offset}")  # for this task's lines
+        spans = self._traces.routing(topic, tp.partition, seen) if self._traces else None
         while True:
-            routed, batch, poison = await self._decide(topic, seen, reading, received)
+            traced = spans.headers if spans else UNTRACED
+            routed, batch, poison = await self._decide(topic, seen, reading, received, traced)
             await self._reached("route")
             status = await self._store.save(tp.topic, tp.partition, reading.token, batch)
             if status != "CHANGED":
@@ -446,6 +486,7 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             batch.expected,
             reading.incarnation,
             doubt.ends if doubt else dict(self._log_ends),
+            batch.after.redone,
         )
         if not await self._intend(tp, reading.token, batch.following, intent):
             return False
@@ -455,8 +496,11 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             with suppress(KafkaError):
                 done = msgspec.structs.replace(intent, start=batch.following)
                 await self._consumer.commit({tp: (done.following, done.packed())})
-        reading.next, reading.poison, reading.begun = batch.following, poison, True
+        reading.next, reading.poison, reading.begun, reading.after = batch.following, poison, True, batch.after
         self.counts.update(routed.counts)
+        self.seconds.observe(perf_counter() - begun)
+        if spans:
+            spans.end()
         if batch.paused:
             self._pause(tp, batch.paused)
             self._consumer.seek(tp, reading.next)
@@ -486,7 +530,7 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
                 self._log_ends[answer.partition] = max(answer.offset, self._log_ends.get(answer.partition, 0))
 
     async def _decide(
-        self, topic: str, seen: Sequence[Seen], reading: Reading, received: int
+        self, topic: str, seen: Sequence[Seen], reading: Reading, received: int, traced: Traced = UNTRACED
     ) -> tuple[Routed, Batch, Poison]:
         """What the messages become by the links that are in force now."""
         doubt = reading.in_doubt()
@@ -496,12 +540,12 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         while further := [key for key in further_keys(found) if key not in asked]:
             asked.update(further)
             links |= (found := await self._store.links(further))
-        routed = route(topic, seen, links, self._resolver, received)
+        routed = route(topic, seen, links, self._resolver, received, traced)
         forgotten = await self._erase(routed) if routed.erased else []
         poison, last = reading.poison.copy(), seen[-1].message
-        if doubt:
+        if doubt or reading.after.wary:
             place = f"{topic}/{last.partition}"
-            routed.outbound += doubt.strays(links, place, last.offset, received)
+            routed.outbound += strays(asked, links, self._resolver, place, last.offset, received)
         too_much = poison.after(routed.rejected)
         batch = Batch(
             reading.next,
@@ -516,6 +560,7 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             too_much if self._settings.poison_limit else "",
             as_of,
             reading.begun,
+            reading.behind(len(seen)),
         )
         return routed, batch, poison
 
@@ -540,6 +585,18 @@ class Router(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             self.counts["letters forgotten", ""] += await forget(self._settings, said)
         routed.outbound += [Outbound(LINKS, as_text(digest), None) for digest in forgotten]
         return forgotten
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """The offset of the next message, by source partition that we read."""
+        return {tp: reading.next for tp, reading in self._reading.items()}
+
+    def end(self, tp: TopicPartition) -> int:
+        """Where it ends, as far as what was fetched says."""
+        return (self._consumer.highwater(tp) if self._consumer else None) or 0
+
+    def paused(self) -> set[TopicPartition]:
+        """What is paused until somebody has looked at it."""
+        return (self._consumer.paused() if self._consumer else set()) & self._reading.keys()
 
     @Service.timer(LOOK_AGAIN_S)
     async def _look_around(self) -> None:
@@ -589,7 +646,10 @@ def _has_gone_back(stands: Standing, intent: Intent | None) -> bool:
 
 def _is_news(stands: Standing, intent: Intent | None) -> bool:
     """Whether nobody has restored links since."""
-    return _has_gone_back(stands, intent) and intent is not None and intent.following != stands.doubt
+    if intent is None or not _has_gone_back(stands, intent):
+        return False
+    known = (stands.incarnation, stands.doubt) == (intent.incarnation, intent.following)
+    return not known or intent.redone > stands.redone
 
 
 def cut(seen: list[Seen]) -> Iterator[list[Seen]]:

@@ -36,6 +36,7 @@ from streams.sources import shipped
 from streams.store.base import Outbound
 from streams.store.sources import link_id
 from streams.topics import ACCOUNT_LOG, DEAD_LETTERS, LINKS
+from streams.traces import SENT, UNTRACED, Traced
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +121,20 @@ def link_keys(seen: Iterable[Seen], resolver: Resolver) -> set[str]:
     return keys
 
 
-def route(topic: str, seen: Iterable[Seen], links: Mapping[str, str], resolver: Resolver, received: int) -> Routed:
+def route(
+    topic: str,
+    seen: Iterable[Seen],
+    links: Mapping[str, str],
+    resolver: Resolver,
+    received: int,
+    traced: Traced = UNTRACED,
+) -> Routed:
     """Finds the account of everything in `seen`, in order; what is learned on the way counts at once.
 
-    `topic` is that of the messages, with a number behind it if it has been made anew (`crm.updates@1`).
+    `topic` is that of the messages, with a number behind it if it has been made anew (`crm.updates@1`). What comes
+    of a message that is `traced` gets its headers.
     """
-    work = _Routing(dict(links), resolver, received)
+    work = _Routing(dict(links), resolver, received, traced)
     for each in seen:
         work.message(f"{topic}/{each.message.partition}", each)
     routed = work.routed
@@ -138,11 +147,13 @@ class _Routing:
     links: dict[str, str]
     resolver: Resolver
     received: int
+    traced: Traced = field(default_factory=lambda: UNTRACED)
     routed: Routed = field(default_factory=Routed)
 
     def message(self, place: str, seen: Seen) -> None:
         message, routed = seen.message, self.routed
         index = refused = 0
+        headers = self.traced.get((message.offset, SENT), ()) if self.traced else ()
         parts = seen.parts
         if message.headers or len(parts) > 1:
             parts = told_by_headers(message, parts, f"{place}/{message.offset}")
@@ -159,7 +170,7 @@ class _Routing:
                 if isinstance(record, Erase):
                     routed.erased.append(Erased(record, part.claims))
                 else:
-                    routed.outbound.append(Outbound(ACCOUNT_LOG, record.account, encode_record(record)))
+                    routed.outbound.append(Outbound(ACCOUNT_LOG, record.account, encode_record(record), headers))
         routed.rejected.append(refused > 0 and refused == len(seen.parts))
 
     def observation(self, part: Observation, source: str) -> Sequence[AccountRecord | Erase]:

@@ -4,7 +4,9 @@
 --       begin: 4 whom to follow who has stopped ('' nobody)
 --       forget: 4 the first of the packed hashes  5 the one behind the last
 --       links: digest, link ('' none) ...
---       end: 4 what this change is called, then: key of a source partition, up to where it is in doubt, incarnation ...
+--       end: 4 what this change is called  5 of how many messages of each partition links may tell more than the log
+--            then: key of a source partition, up to where it is in doubt ('' not at all), incarnation,
+--            how many batches were redone ...
 -- Gives 1, or 0 when it is not for this token.
 local what, held = ARGV[1], redis.call('HGET', KEYS[1], 'token')
 if what == 'begin' then
@@ -26,10 +28,14 @@ local steps = {
     end
   end,
   ['end'] = function()
-    for i = 5, #ARGV, 3 do
-      redis.call('HDEL', ARGV[i], 'batch', 'last')
-      if (redis.call('HGET', ARGV[i], 'incarnation') or '0') ~= ARGV[i + 2] then redis.call('HDEL', ARGV[i], 'next') end
-      redis.call('HSET', ARGV[i], 'doubt', ARGV[i + 1], 'incarnation', ARGV[i + 2])
+    for i = 6, #ARGV, 4 do
+      local source, doubt, incarnation = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+      redis.call('HSET', source, 'wary', ARGV[5])
+      if doubt ~= '' then
+        redis.call('HDEL', source, 'batch', 'last')
+        if (redis.call('HGET', source, 'incarnation') or '0') ~= incarnation then redis.call('HDEL', source, 'next') end
+        redis.call('HSET', source, 'doubt', doubt, 'incarnation', incarnation, 'redone', ARGV[i + 3])
+      end
     end
     redis.call('SET', KEYS[2], ARGV[4])
   end,

@@ -7,7 +7,8 @@
 --       10 as of which change links were read ('*': none were)
 --       11 their digests ('': not told)  12 a sum over what they were
 --       13 what this change is called, behind its number  14 whether something of the partition was saved before (1)  15 n conflicts
---       16 the highest number of a change that was seen
+--       16 the highest number of a change that was seen  17 how many batches were redone
+--       18 of how many messages behind it links may tell more than the log
 --       then: domain, claims ...  |  digest, the new link ('' none) ...
 -- Gives FENCED, MOVED, LATER when there was another change and it was not told what to look at, CHANGED when a link
 -- is not what was read, or OK, the change before this one and this one. Everything is checked before the first
@@ -36,7 +37,7 @@ if ARGV[10] ~= '*' and before ~= ARGV[10] then
   if redis.sha1hex(table.concat(read, '\0')) ~= ARGV[12] then return {'CHANGED'} end
 end
 
-local links, change = 17 + 2 * tonumber(ARGV[15]), before
+local links, change = 19 + 2 * tonumber(ARGV[15]), before
 if links <= #ARGV then
   change = string.format('%d-%s', number + 1, ARGV[13])
   redis.call('SET', KEYS[2], change)
@@ -45,10 +46,10 @@ for i = links, #ARGV, 2 do
   local key, field = place(ARGV[i], 1)
   if ARGV[i + 1] == '' then redis.call('HDEL', key, field) else redis.call('HSET', key, field, ARGV[i + 1]) end
 end
-for i = 17, links - 1, 2 do
+for i = 19, links - 1, 2 do
   if redis.call('HLEN', ARGV[8]) < tonumber(ARGV[9]) then redis.call('HSET', ARGV[8], ARGV[i], ARGV[i + 1]) end
 end
-redis.call('HSET', KEYS[1], 'next', ARGV[3], 'batch', ARGV[4], 'last', ARGV[5])
+redis.call('HSET', KEYS[1], 'next', ARGV[3], 'batch', ARGV[4], 'last', ARGV[5], 'redone', ARGV[17], 'wary', ARGV[18])
 if held[3] and tonumber(ARGV[3]) >= tonumber(held[3]) then redis.call('HDEL', KEYS[1], 'doubt') end
 if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'paused', ARGV[6]) end
 return {'OK', before, change}

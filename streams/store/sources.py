@@ -71,6 +71,20 @@ def number_of(change: bytes) -> int:
     return int(change.partition(b"-")[0] or 0)
 
 
+class Aftermath(NamedTuple):
+    """What is left to be made good of a source partition since Redis lost something.
+
+    `redone` counts the batches that were in doubt and have been routed once more. `wary` is the number of
+    messages, from here on, of which links may tell more than the log: they may have been saved, and lost.
+    """
+
+    redone: int = 0
+    wary: int = 0
+
+
+NO_LOSS = Aftermath()
+
+
 @dataclass(frozen=True, slots=True)
 class SourceHeld:
     """A source partition as its new owner finds it. `next` None: never read before.
@@ -86,6 +100,7 @@ class SourceHeld:
     incarnation: int = 0
     paused: str = ""
     doubt: int = 0
+    after: Aftermath = NO_LOSS
 
 
 class Standing(NamedTuple):
@@ -95,6 +110,7 @@ class Standing(NamedTuple):
     next: int | None
     incarnation: int
     doubt: int
+    redone: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +129,7 @@ class Batch:
     paused: str = ""  # why nothing is to be read behind this batch until somebody has looked
     as_of: bytes = b"unknown"  # the last change when links were first read: they hold until a later one
     begun: bool = False  # something of the partition has been saved before: where nothing is, Redis has gone back
+    after: Aftermath = NO_LOSS  # as it is behind this batch
 
     def looked_at(self) -> tuple[bytes, str]:
         """The digests of the links that were looked for, and a sum over what they were."""
@@ -149,8 +166,8 @@ class SourceStore:
         async with self._redis.pipeline(transaction=True) as pipe:
             if token:
                 pipe.hset(key, "token", token)
-            pipe.hmget(key, "next", "batch", "last", "incarnation", "paused", "doubt")
-            *_, (following, batch, last, incarnation, paused, doubt) = await pipe.execute()
+            pipe.hmget(key, "next", "batch", "last", "incarnation", "paused", "doubt", "redone", "wary")
+            *_, (following, batch, last, incarnation, paused, doubt, redone, wary) = await pipe.execute()
         return SourceHeld(
             token,
             None if following is None else int(following),
@@ -159,19 +176,22 @@ class SourceStore:
             int(incarnation or 0),
             paused.decode() if paused else "",
             int(doubt or 0),
+            Aftermath(int(redone or 0), int(wary or 0)),
         )
 
     async def standings(self, places: Sequence[tuple[str, int]]) -> list[Standing]:
         async with self._redis.pipeline(transaction=False) as pipe:
             for topic, partition in places:
                 key = keys.source(topic, partition, self._namespace)
-                pipe.hmget(key, "token", "next", "incarnation", "doubt")
+                pipe.hmget(key, "token", "next", "incarnation", "doubt", "redone")
             found = await pipe.execute()
         return [
             Standing(
-                (token or b"").decode(), None if next is None else int(next), int(again or 0), int(doubt or 0)
+                (token or b"").decode(),
+                None if next is None else int(next),
+                *(int(each or 0) for each in (again, doubt, redone)),
             )
-            for token, next, again, doubt in found
+            for token, next, again, doubt, redone in found
         ]
 
     async def changes(self) -> int:
@@ -207,12 +227,16 @@ class SourceStore:
             told += (as_digest(key), link or b"")
         await self._restoring("links", token, *told)
 
-    async def end_restoring(self, token: str, doubts: Mapping[tuple[str, int], tuple[int, int]]) -> None:
-        """Lets everybody go on, and notes for the source partitions that have gone back up to where they are in
-        doubt, and in which incarnation; what they had saved goes. What others have read is read again."""
-        told: list[str | int] = []
-        for (topic, partition), (doubt, incarnation) in doubts.items():
-            told += (keys.source(topic, partition, self._namespace), doubt, incarnation)
+    async def end_restoring(
+        self, token: str, doubts: Mapping[tuple[str, int], tuple[int, int, int] | None], wary: int = 0
+    ) -> None:
+        """Lets everybody go on. Each source partition may have lost a batch of `wary` messages that it had saved
+        and not told yet. For those that have gone back it is noted up to where they are in doubt, in which
+        incarnation, and how many batches were redone; what they had saved goes. What others have read is read
+        again."""
+        told: list[str | int] = [wary]
+        for (topic, partition), noted in doubts.items():
+            told += (keys.source(topic, partition, self._namespace), *(noted or ("", "", "")))
         await self._restoring("end", token, f"{max(self._seen, await self.changes()) + 1}-{new_token()}", *told)
 
     async def _restoring(self, what: str, token: str, *told: Any) -> None:
@@ -272,7 +296,7 @@ class SourceStore:
         told: list[Any] = [
             token, batch.expected, batch.following, pack_outbox(batch.outbound), batch.last, batch.paused,
             keys.links(self._namespace), keys.conflicts(self._namespace), CONFLICTS_KEPT,
-            as_of, b"", b"", new_token(), int(batch.begun), len(conflicts), self._seen,
+            as_of, b"", b"", new_token(), int(batch.begun), len(conflicts), self._seen, *batch.after,
         ]  # fmt: skip
         for domain, claims in conflicts.items():
             told += (domain, claims)

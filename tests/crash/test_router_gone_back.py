@@ -19,10 +19,13 @@ from hypothesis import strategies as st
 from router_world import NOW, PARTITIONS, Kill, Listed, Turns, World
 from test_router import CRM, VISITS, WEB, WEB1, complete, story, told_as_stored, visit, who
 
+from rules.records import Merge, Same, decode_record
 from streams.going_back import Intent, intent_of
+from streams.identity import Resolver
 from streams.producer import partition_of
 from streams.store.base import Outbound
 from streams.store.sources import GoneBackError, link_id
+from streams.strays import AFTER_ALL, strays
 from streams.topics import ACCOUNT_LOG, CRM_UPDATES, LINKS, WEB_ACTIVITY
 
 SOME = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -226,6 +229,59 @@ async def test_a_company_that_was_met_by_its_domain_is_known_for_it_after_all(re
     assert {name: (each.visits, each.people) for name, each in folded.items()} == {"salesforce:1": (3, 1)}
 
 
+async def test_redis_goes_back_again_before_what_was_in_doubt_is_decided_to_its_end(redis: Any) -> None:
+    """It stands where it stood when links had been restored, and Kafka knows of no later offset."""
+    world, clock = world_of(redis, "twice", 3, False)
+    world.put(WEB_ACTIVITY, 0, *[visit(n, "user", "anonymous", "email") for n in range(3)])
+
+    async def killed(step: str) -> None:
+        if step == "told":
+            raise Kill(step)
+
+    with pytest.raises(Kill):
+        await world.drain(router_of(world, clock, killed))
+    await redis.flushall()
+    router = router_of(world, clock)
+    await router._take_over(WEB)
+    in_doubt = await world.snapshot()
+    await world.drain(router)
+    learnt = await world.links()
+    assert learnt
+    await world.go_back(in_doubt)
+    later = router_of(world, clock)
+    await later._take_over(WEB)
+    assert later.counts["gone back", ""] == 1
+    assert await world.links() == learnt
+    await world.settled(later)
+    assert set(world.counted().values()) == {1}
+    await told_as_stored(world)
+
+
+async def test_a_link_that_is_told_by_another_before_its_batch_is_lost_with_redis(redis: Any) -> None:
+    """The CRM's record takes a domain, and its batch is saved only. A router that had told that domain as its own
+    company tells what it is by now, and Redis is emptied: the record finds its link, but nobody has merged."""
+    world, clock = world_of(redis, "early", 3, False)
+    world.put(WEB_ACTIVITY, 0, *[visit(0, "user", "anonymous", "email") for _ in range(3)])
+    world.put(CRM_UPDATES, 0, {"kind": "facts", "crm": "salesforce:1", "domain": "acme0.example"})
+
+    async def killed(step: str) -> None:
+        if step == "save":
+            raise Kill(step)
+
+    async def crm_comes_between(step: str) -> None:
+        if step == "produce" and not world.kafka.committed.keys() & {CRM}:
+            with suppress(Kill):
+                await world.drain(router_of(world, clock, killed, [CRM]))
+
+    await world.drain(router_of(world, clock, crm_comes_between, [WEB]))
+    assert b"salesforce:1|" in world.kafka.compacted(LINKS).values()
+    await redis.flushall()
+    await world.settled(router_of(world, clock))
+    folded = await world.folded()
+    assert {name: (each.visits, each.people) for name, each in folded.items()} == {"salesforce:1": (3, 1)}
+    await told_as_stored(world)
+
+
 async def test_a_topic_made_anew_is_the_same_one_after_redis_is_emptied(redis: Any) -> None:
     world, clock = world_of(redis, "anew", 3, False)
     world.put(WEB_ACTIVITY, 0, *[visit(0, "user", "email") for _ in range(5)])
@@ -305,16 +361,50 @@ async def test_who_stops_restoring_is_followed(redis: Any) -> None:
     await told_once(world)
 
 
+# -- what links say is one ------------------------------------------------------------------------------------
+
+
+LINKED = {
+    "domain:acme.example": "salesforce:1|",
+    "group:acme": "group:acme|",
+    "salesforce:1": "salesforce:2|",
+    "hubspot:1": "salesforce:1|",
+    "user:u": "domain:acme.example|p",
+    "anon:a": "visitor:user:u|p",
+    "user:v": "visitor:user:v|",
+    "email:e": "visitor:user:v|e",
+}
+
+
+def test_whoever_is_looked_at_is_told_as_what_they_are_by_now() -> None:
+    told = [
+        decode_record(each.value or b"")
+        for each in strays([*LINKED, "user:nobody"], LINKED, Resolver(b"secret"), "web.activity/0", 7, NOW)
+    ]
+    assert [each.via[1:] for each in told if each.via] == [(7, AFTER_ALL + n) for n in range(len(told))]
+    merges = {each.account: (each.into, each.by_crm, each.person) for each in told if isinstance(each, Merge)}
+    assert merges == {
+        "domain:acme.example": ("salesforce:2", False, None),
+        "salesforce:1": ("salesforce:2", True, None),
+        "hubspot:1": ("salesforce:2", False, None),
+        "visitor:user:u": ("salesforce:2", False, ("u", "p")),
+        "visitor:anon:a": ("salesforce:2", False, ("a", "p")),
+        "visitor:email:e": ("visitor:user:v", False, None),
+    }
+    same = [(each.account, each.person, each.same_as) for each in told if isinstance(each, Same)]
+    assert same == [("salesforce:2", "a", "p"), ("salesforce:2", "u", "p")]
+
+
 # -- what goes with an offset -----------------------------------------------------------------------------------
 
 
 def test_an_intent_is_read_as_it_was_packed() -> None:
-    intent = Intent(500, 420, 2, {n: 10**12 + n for n in range(64)})
+    intent = Intent(500, 420, 2, {n: 10**12 + n for n in range(64)}, 3)
     assert intent_of(500, intent.packed()) == intent
     assert intent_of(501, intent.packed()) == Intent(501), "of another commit"
     assert intent_of(500, "") == intent_of(500, "by hand") == Intent(500)
 
 
 def test_an_intent_that_finds_no_room_leaves_out_how_far_the_log_reached() -> None:
-    intent = Intent(500, 420, 2, dict.fromkeys(range(1_000), 10**12))
-    assert intent_of(500, intent.packed()) == Intent(500, 420, 2)
+    intent = Intent(500, 420, 2, dict.fromkeys(range(1_000), 10**12), 3)
+    assert intent_of(500, intent.packed()) == Intent(500, 420, 2, redone=3)
