@@ -120,11 +120,13 @@ def given(theirs: AccountState, record: Transfer, rules: InForce) -> AccountStat
     """
     theirs = msgspec.structs.replace(theirs, gaps=_known_here(theirs.gaps, rules))
     known_by = record.deployment, record.ruleset
-    if not rules.fillings or known_by == rules.known_by:
+    # What is passed on may come when all is filled here; its fill comes behind it.
+    newest = max((*rules.fillings, *rules.was_filled), key=lambda each: each.offset, default=None)
+    if newest is None or known_by == rules.known_by:
         return theirs
-    newest = rules.fillings[-1]
     if known_by != rules.before or newest.offset != rules.offset:
-        _open(theirs, {f"/{record.merged}": record.at})
+        if rules.fillings:
+            _open(theirs, {f"/{record.merged}": record.at})
         return theirs
     missing = max(newest.at, record.at)
     _open(theirs, {_gap(newest.deployment, record.merged): missing})
@@ -138,7 +140,7 @@ def given(theirs: AccountState, record: Transfer, rules: InForce) -> AccountStat
 def _known_here(gaps: Mapping[str, int], rules: InForce) -> dict[str, int]:
     """Without those of a deployment that this partition has not come to: its own fill will have what they lack. A
     fill may still be on its way to an account when its partition is filled."""
-    known = {each.deployment for each in rules.fillings} | {*rules.was_filled, ""}  # "": gaps that never close
+    known = {each.deployment for each in (*rules.fillings, *rules.was_filled)} | {""}  # "": gaps that never close
     return {gap: at for gap, at in gaps.items() if gap.partition("/")[0] in known}
 
 

@@ -92,7 +92,7 @@ class Partition(msgspec.Struct, array_like=True, frozen=True):
     deployed: tuple[int, ...] = ()  # where the newest ruleset records stand, the last one in force
     fillings: tuple[Filling, ...] = ()
     before: tuple[str, str] = ("", "")  # the deployment and ruleset in force until then
-    was_filled: tuple[str, ...] = ()
+    was_filled: tuple[Filling, ...] = ()
     lacking: tuple[str, ...] = ()
 
     def in_force(self, ruleset: Ruleset) -> InForce:

@@ -323,7 +323,7 @@ class InForce:
     quiet: bool = False
     fillings: tuple[Filling, ...] = ()  # the oldest first
     before: tuple[str, str] = ("", "")  # the deployment and hash that were in force until then
-    was_filled: tuple[str, ...] = ()  # the last deployments of which all is filled
+    was_filled: tuple[Filling, ...] = ()  # the last ones of which all is filled
     lacking: tuple[str, ...] = ()  # measures of which nobody has asked for the past that they lack
 
     @property
@@ -359,5 +359,6 @@ class InForce:
 
     def filled(self, deployment: str) -> InForce:
         """Of that deployment nothing is to be filled any more."""
-        fillings = tuple(each for each in self.fillings if each.deployment != deployment)
-        return replace(self, fillings=fillings, was_filled=(*self.was_filled, deployment)[-FILLED_KEPT:])
+        open_ = tuple(each for each in self.fillings if each.deployment != deployment)
+        done = tuple(each for each in self.fillings if each.deployment == deployment)
+        return replace(self, fillings=open_, was_filled=(*self.was_filled, *done)[-FILLED_KEPT:])
