@@ -30,6 +30,10 @@ MAVEN = [
 ]
 
 
+# What a browser shows does not depend on which broker it comes from.
+ONCE = ("--ignore", "tests/page")
+
+
 class Unobtainable(Exception):
     """Apache Kafka cannot be had here, and why."""
 
@@ -88,7 +92,7 @@ def run(directory: Path, arguments: list[str]) -> int:
 
 
 def pytest(marked: str, arguments: list[str], **environment: str) -> int:
-    command = [sys.executable, "-m", "pytest", "-m", marked, *arguments]
+    command = [sys.executable, "-m", "pytest", "-m", marked, *ONCE, *arguments]
     return subprocess.run(command, cwd=ROOT, env=os.environ | environment, check=False).returncode
 
 
