@@ -107,8 +107,11 @@ class Wanted:
         )
 
 
-async def open_letters(settings: Settings, has: Callable[[Any], bool] = lambda message: True) -> list[Letter]:
+async def open_letters(
+    settings: Settings, has: Callable[[Any], bool] = lambda message: True, most: int = 0
+) -> list[Letter]:
     """The open letters, newest last; `has` sees each as a Kafka message with its value and may leave it out.
+    With `most`, the newest so many: no more than twice that are held in memory.
 
     Raises TopicsError when there is no such topic, KafkaError when the broker is away.
     """
@@ -119,7 +122,13 @@ async def open_letters(settings: Settings, has: Callable[[Any], bool] = lambda m
             found.pop(key, None)
             if message.value is not None and has(message):
                 found[key] = _letter(key, message)
-    return sorted(found.values(), key=lambda letter: (letter.when, letter.partition, letter.offset))
+            if most and len(found) > 2 * most:
+                found = {each.key: each for each in _in_order(found.values())[-most:]}
+    return _in_order(found.values())[-most:]
+
+
+def _in_order(letters: Iterable[Letter]) -> list[Letter]:
+    return sorted(letters, key=lambda letter: (letter.when, letter.partition, letter.offset))
 
 
 async def count_open(settings: Settings, most: int) -> int:

@@ -32,7 +32,7 @@ KEYS = ("name", "sha256", "role")
 
 class Right(StrEnum):
     READ = "read"  # where accounts stand, who is in a segment, what changes
-    OPERATE = "operate"  # how the system is doing
+    OPERATE = "operate"  # how the system is doing, what is in dead letters
     ADMINISTER = "administer"
 
 

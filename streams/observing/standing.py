@@ -190,9 +190,11 @@ class Standing:
         }  # fmt: skip
 
 
-async def standing(settings: Settings, kinds: Mapping[str, str], sources: Iterable[str]) -> Standing:
-    """`kinds` of endpoints by their names; `sources` are topics, by role. Raises what an absent Redis or broker
-    raises."""
+async def standing(
+    settings: Settings, kinds: Mapping[str, str], sources: Iterable[str], *, letters: bool = True
+) -> Standing:
+    """`kinds` of endpoints by their names; `sources` are topics, by role. Without `letters` they are not counted.
+    Raises what an absent Redis or broker raises."""
     redis = connect(settings)
     look = _Look(settings, redis, RedisClock(redis), list(sources))
     try:
@@ -207,7 +209,8 @@ async def standing(settings: Settings, kinds: Mapping[str, str], sources: Iterab
     finally:
         await redis.aclose()
     endpoints = await looking.standing(settings, kinds) if kinds else []
-    return replace(first, alerts=alerts, endpoints=endpoints, letters=await _letters(settings))
+    counted = await _letters(settings) if letters else None
+    return replace(first, alerts=alerts, endpoints=endpoints, letters=counted)
 
 
 def still(before: Standing, now: Standing) -> Iterator[str]:

@@ -16,7 +16,9 @@ from streams.api.app import create_app, wants
 from streams.api.hub import Pace
 from streams.api.rights import Tokens, require_rights
 from streams.page.board import Board
+from streams.page.desk import Desk
 from streams.page.looks import Looks
+from streams.page.operations import Operations
 from streams.page.porch import Porch
 from streams.page.rendering import Pages
 from streams.page.routes import Page
@@ -37,14 +39,24 @@ def create(settings: Settings, tokens: Tokens, sessions: Sessions, pace: Pace | 
         app.add_api_route(
             path, endpoint, dependencies=wants(right), include_in_schema=False, response_class=Response
         )
+    desk = Desk(settings, app.state.api.clock)
+    for path, endpoint, right, method in Operations(pages, desk).routes():
+        app.add_api_route(
+            path,
+            endpoint,
+            methods=[method],
+            dependencies=wants(right),
+            include_in_schema=False,
+            response_class=Response,
+        )
     require_rights(app.routes)
     _tell_people(app, pages)
     app.add_middleware(Porch, sessions=sessions, pages=pages)
-    _live_with(app, board, looks, surveys)
+    _live_with(app, board, looks, surveys, desk)
     return app
 
 
-def _live_with(app: FastAPI, board: Board, looks: Looks, surveys: Surveys) -> None:
+def _live_with(app: FastAPI, board: Board, looks: Looks, surveys: Surveys, desk: Desk) -> None:
     """Samples are taken while the application runs; what is being read when it ends is given up."""
     lifespan = app.router.lifespan_context
 
@@ -56,7 +68,7 @@ def _live_with(app: FastAPI, board: Board, looks: Looks, surveys: Surveys) -> No
                 yield state
             finally:
                 sampling.cancel()
-                ending = (board.end(), looks.end(), surveys.newest.end())
+                ending = (board.end(), looks.end(), surveys.newest.end(), desk.end())
                 await asyncio.gather(sampling, *ending, return_exceptions=True)
 
     app.router.lifespan_context = with_page

@@ -31,6 +31,7 @@ NAVIGATION = (
     Entry("now", "/", "Now"),
     Entry("segments", "/segments", "Segments"),
     Entry("quality", "/quality", "Data quality"),
+    Entry("operations", "/operations", "Operations"),
 )
 
 
@@ -42,6 +43,14 @@ def segment_path(dimension: str, segment: str, **query: Any) -> str:
     asked = {name: each for name, each in query.items() if each}
     path = f"/segments/{quote(dimension, safe='')}/{quote(segment, safe='')}"
     return path + (f"?{urlencode(asked)}" if asked else "")
+
+
+def letter_path(key: str) -> str:
+    return f"/operations/letters/{quote(key)}"
+
+
+def replay_path(key: str) -> str:
+    return f"/operations/replay/{quote(key)}"
 
 
 class Pages:
@@ -66,7 +75,7 @@ class Pages:
         self._templates.filters |= wording.FILTERS
         self._templates.globals |= {
             "static": self.static, "navigation": NAVIGATION, "account_path": account_path,
-            "segment_path": segment_path,
+            "segment_path": segment_path, "letter_path": letter_path, "replay_path": replay_path,
         }  # fmt: skip
 
     def text(self, template: str, told: Mapping[str, Any]) -> str:

@@ -66,3 +66,13 @@ async def test_what_cannot_be_made_is_raised_and_tried_again() -> None:
         await kept.must()
     fails = False
     assert await kept.fresh() == "made"
+
+
+async def test_who_changed_it_need_not_wait_for_the_next_turn() -> None:
+    source = Source()
+    kept = Kept(source.make, age_s=3_600)
+    assert await kept.must() == 0
+    source.value = 7
+    assert await kept.must() == 0
+    assert await kept.anew() == 7
+    assert (await kept.must(), source.made) == (7, 2)

@@ -197,7 +197,7 @@ def _letters(letters: int | None, most: int) -> Figure:
     if letters is None:
         return Figure("Dead letters", UNREAD, "unknown", "This process has not read dead.letters, or may not.")
     shown = f"{letters:,}{'+' if letters >= most else ''}"
-    why = "Messages that could not be used. `isotherm letters list` shows them."
+    why = "Messages that could not be used. The page Operations shows them."
     return Figure(
         "Dead letters", shown, "note" if letters else "good", why if letters else "Every message was used."
     )
@@ -209,7 +209,7 @@ def _delivery(delivery: Delivery | None) -> Figure:
     if not delivery.known:
         return Figure("Delivery", "no endpoints", "good", "ISOTHERM_WEBHOOKS names none here.")
     if delivery.failing:
-        why = f"Failing: {', '.join(delivery.failing[:5])}. `isotherm deliveries status` says why."
+        why = f"Failing: {', '.join(delivery.failing[:5])}. The page Operations says why."
         return Figure("Delivery", f"{len(delivery.failing)} of {delivery.endpoints} failing", "bad", why)
     if delivery.waiting:
         return Figure("Delivery", f"{delivery.waiting:,} waiting", "note", "They are tried again by themselves.")
