@@ -30,7 +30,7 @@ from streams.api.members import CURSOR_LONGEST, Members
 from streams.api.places import LONGEST
 from streams.api.problems import Refused, documented
 from streams.api.rights import Door, Holder, May, Right, Tokens, require_rights
-from streams.clock import RedisClock
+from streams.clock import ClockSteppedError, RedisClock
 from streams.observing.api import Probes, metrics, unready
 from streams.reading import Reader
 from streams.settings import Settings
@@ -242,6 +242,7 @@ _HANDLERS: dict[Any, Any] = {
     HTTPException: problems.not_here,
     RequestValidationError: problems.invalid,
     RedisError: problems.away,
+    ClockSteppedError: problems.stepped,
     OSError: problems.away,
     Exception: problems.bug,
 }

@@ -74,6 +74,12 @@ async def away(request: Request, error: Exception) -> Response:
     return not_now("redis_away", "Redis does not answer").response()
 
 
+async def stepped(request: Request, error: Exception) -> Response:
+    log.error("the clock stepped", path=request.url.path, why=str(error))
+    hint = "set the clock of the Redis server right, then start the workers and this process again"
+    return Refused(503, "clock_stepped", "the time of Redis jumped", hint).response()
+
+
 async def bug(request: Request, error: Exception) -> Response:
     """The error goes up from here to the server, which logs it."""
     return Refused(500, "bug", "the API made a mistake", "its log says more").response()

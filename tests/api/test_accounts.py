@@ -187,3 +187,10 @@ async def test_without_redis_and_kafka_it_says_so_and_does_not_end(
             assert answer.headers["Retry-After"]
         status = await api.get("/v1/status", "operator")
         assert status.body["data"] == {"reading": False, "listeners": 0, "place": ""}
+
+
+async def test_a_clock_that_stepped_is_said(api: Asked) -> None:
+    api.app.state.api.clock._stepped = "by an hour"
+    answer = await api.get("/v1/segments/engagement/hot/accounts")
+    assert (answer.status, answer.body["type"]) == (503, "urn:isotherm:problem:clock_stepped")
+    assert "set the clock" in answer.body["hint"]
