@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 0
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format test-kafka test-faults soak simulate mutate mutate-protocol fuzz bench screenshots lock clean
+.PHONY: help install demo test check format test-kafka test-faults soak simulate mutate mutate-protocol fuzz bench screenshots docs lock clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -69,6 +69,9 @@ bench: install .venv-bench/.installed ## measure everything, 15 minutes (make be
 
 screenshots: install ## pictures of the page into docs/img (needs Chromium)
 	@$(BIN)/python -m tests.page.screenshots
+
+docs: install ## build docs/ as a site into build/site; warnings are errors
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f docs/site/mkdocs.yml
 
 lock: ## resolve the versions in pyproject.toml anew into requirements.lock
 	@$(BIN)/python -m pip install --quiet uv

@@ -57,7 +57,7 @@ def test_there_is_an_event_of_every_sort() -> None:
     assert {each["type"] for each in said} == {*map(str, Kind)} == contract.DATA.keys()
     for sort in ("provisional", "deleted", "merged_into"):
         assert any(sort in each["data"] for each in said)
-    assert {each["data"]["cause"] for each in said} == {*map(str, Cause)} - {"merge", "override"}
+    assert {each["data"]["cause"] for each in said} == {*map(str, Cause)} - {"merge", "override", "backfill"}
     assert {each["data"]["origin"] for each in said} == {"live", "rebuild"}
 
 
