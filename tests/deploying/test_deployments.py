@@ -177,7 +177,11 @@ async def test_a_worker_that_cannot_load_the_rules_leaves_the_partition_and_othe
     await changes.until(lambda event: event["subject"] == ACCOUNTS[1])
 
     async def says_so() -> None:
-        while '"partition": 0, "why": "cannot load a ruleset record: rules.yaml:' not in worker.log.read_text():
+        why = "cannot load a ruleset record: rules.yaml:"
+        while not any(
+            (each["event"], each.get("partition")) == ("partition stopped", 0) and each["why"].startswith(why)
+            for each in worker.said()
+        ):
             await asyncio.sleep(0.05)
 
     await asyncio.wait_for(says_so(), TIMEOUT_S)
