@@ -16,16 +16,15 @@ from functools import partial
 import msgspec
 
 from rules.changes import iso
-from rules.fold import ALONE, Outgoing, accounts_of, fold
+from rules.fold import ALONE, Outgoing
 from rules.hindsight import Hindsight, Question, Telling, Truth
 from rules.planning import Place
 from rules.records import Record, RulesetRecord, Tick
 from rules.ruleset import InForce, Ruleset
-from streams.pipeline import Owned, Run, compiled, decoded, look_up
+from streams.pipeline import Owned, Run, decoded
 from streams.reading import Reader
-from streams.refolding import Log, LogProblem, Recollection, Wanted, opened, passed_over
+from streams.refolding import Log, LogProblem, Recollection, Wanted, fold_quietly, opened, passed_over
 from streams.settings import Settings
-from streams.store.base import Refused, commit_of
 from streams.store.redis import connect
 from streams.store.snapshots import Snapshot, seed
 
@@ -41,15 +40,7 @@ class Side:
     telling: Telling
 
     async def fold(self, run: Run, asked: Question) -> None:
-        owned, number = self.owned, self.owned.partition.number
-        due, unswept = await look_up(run.records, owned, self.store)
-        named = accounts_of(run.records).union(unswept, (account for _, account in due))
-        states = await self.store.load(number, named)
-        folded = fold(owned.partition, owned.rules, run.records, states, compiled, due, unswept, run.end)
-        done = await self.store.commit(commit_of(owned.token, owned.partition.offset, folded, ()))
-        if isinstance(done, Refused):
-            raise AssertionError("a store in memory has one owner")
-        self.owned = owned.after(folded, done, 0)
+        self.owned, folded = await fold_quietly(run, self.owned, self.store)
         self._hear(folded.outgoing, asked)
 
     async def end(self, asked: Question) -> None:

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import msgspec
 
 from rules.filling import Filling
-from rules.fold import accounts_of, fold
+from rules.fold import Folded
 from rules.records import (
     Activity,
     Epoch,
@@ -32,10 +32,10 @@ from rules.records import (
 )
 from rules.ruleset import InForce, Ruleset
 from rules.state import AccountState, pack, unpack
-from streams.pipeline import Message, Owned, Run, compiled, decoded, look_up
+from streams.pipeline import Message, Owned, Run, decoded
 from streams.producer import partition_of
-from streams.refolding import Recollection
-from streams.store.base import Refused, commit_of, pack_state, unpack_state
+from streams.refolding import Recollection, fold_quietly
+from streams.store.base import pack_state, unpack_state
 from streams.store.snapshots import Snapshot, seed
 from streams.topics import ACCOUNT_LOG
 
@@ -217,23 +217,17 @@ class Past:
         for each in run.records:  # one that is a ruleset stands alone
             if isinstance(each, RulesetRecord) and each.deployment == self._filling.deployment:
                 self._switched, self._had = each.offset, dict(self._store.packed(self.number))
-        owned = self._owned
-        records = [self._as_past(each) for each in run.records]
-        due, unswept = await look_up(records, owned, self._store)
-        named = accounts_of(records).union(unswept, (account for _, account in due))
-        states = await self._store.load(self.number, named)
-        folded = fold(owned.partition, owned.rules, records, states, compiled, due, unswept, run.end)
-        for state in folded.states.values():
-            if state is not None:
-                state.facts, state.contacts, state.ruleset = {}, {}, self._hash
+        run.records = [self._as_past(each) for each in run.records]
+        self._owned, folded = await fold_quietly(run, self._owned, self._store, self._strip)
         for record in folded.sent:
             if isinstance(record, Transfer) and record.via is not None:
                 self._pasts.given[record.via] = Given(record.merged, record.account, record.state)
-        folded.partition = msgspec.structs.replace(folded.partition, last=run.last)
-        done = await self._store.commit(commit_of(owned.token, owned.partition.offset, folded, ()))
-        if isinstance(done, Refused):
-            raise AssertionError("a store in memory has one owner")
-        self._owned = owned.after(folded, done, 0)
+
+    def _strip(self, folded: Folded) -> None:
+        """Of accounts their measures are kept, and what tells people and duplicates apart."""
+        for state in folded.states.values():
+            if state is not None:
+                state.facts, state.contacts, state.ruleset = {}, {}, self._hash
 
     def _as_past(self, record: Record) -> Record:
         match record:

@@ -21,11 +21,11 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 
-from rules.fold import ALONE, Due, accounts_of, fold
+from rules.fold import ALONE, Due, Folded, accounts_of, fold
 from rules.records import Record, Release
 from rules.state import NEVER
 from streams.connecting import kafka_options
-from streams.pipeline import GapError, Message, OtherLogError, Owned, StoppedError, compiled, decoded, look_up
+from streams.pipeline import GapError, Message, OtherLogError, Owned, Run, StoppedError, compiled, decoded, look_up
 from streams.playback import SILENCE_S, up_to_its_end
 from streams.settings import Settings
 from streams.store.base import Commit, Committed, Refused, Store, commit_of
@@ -152,17 +152,29 @@ async def refold(
 
 async def _fold(messages: Sequence[Message], owned: Owned, store: Store, wanted: Wanted | None) -> Owned:
     for run in decoded(messages, owned):
-        records = run.records if wanted is None else [passed_over(each, wanted) for each in run.records]
-        due, unswept = await look_up(records, owned, store)
-        named = accounts_of(records).union(unswept, (account for _, account in due))
-        states = await store.load(owned.partition.number, named)
-        folded = fold(owned.partition, owned.rules, records, states, compiled, due, unswept, run.end)
-        folded.partition = msgspec.structs.replace(folded.partition, last=run.last)
-        done = await store.commit(commit_of(owned.token, owned.partition.offset, folded, ()))
-        if isinstance(done, Refused):
-            raise StoppedError(done)
-        owned = owned.after(folded, done, 0)
+        if wanted is not None:
+            run.records = [passed_over(each, wanted) for each in run.records]
+        owned, _ = await fold_quietly(run, owned, store)
     return owned
+
+
+async def fold_quietly(
+    run: Run, owned: Owned, store: Store, change: Callable[[Folded], None] = lambda folded: None
+) -> tuple[Owned, Folded]:
+    """Folds a run into `store`; nothing goes out of it. What is to be written may be changed before it is.
+
+    Raises StoppedError when somebody else folds into the same store.
+    """
+    due, unswept = await look_up(run.records, owned, store)
+    named = accounts_of(run.records).union(unswept, (account for _, account in due))
+    states = await store.load(owned.partition.number, named)
+    folded = fold(owned.partition, owned.rules, run.records, states, compiled, due, unswept, run.end)
+    folded.partition = msgspec.structs.replace(folded.partition, last=run.last)
+    change(folded)
+    done = await store.commit(commit_of(owned.token, owned.partition.offset, folded, ()))
+    if isinstance(done, Refused):
+        raise StoppedError(done)
+    return owned.after(folded, done, 0), folded
 
 
 def passed_over(record: Record, wanted: Wanted) -> Record:

@@ -17,23 +17,22 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from rules.changes import iso
-from rules.fold import accounts_of, fold
 from rules.records import Record, RulesetRecord, Tick
 from rules.ruleset import InForce, Ruleset
 from rules.state import UNCLASSIFIED
 from streams.deploy import How, put_in_force
 from streams.keys import PartitionKeys, shadow_history
-from streams.pipeline import Owned, Run, StoppedError, compiled, decoded, look_up
+from streams.pipeline import Owned, StoppedError, decoded
 from streams.reading import Reader
-from streams.refolding import Log, LogProblem, opened
+from streams.refolding import Log, LogProblem, fold_quietly, opened
 from streams.settings import Settings
-from streams.store.base import Commit, Refused, commit_of
+from streams.store.base import Commit, Refused
 from streams.store.redis import RedisStore, connect
 from streams.store.snapshots import seed
 from streams.store.switching import QuietStore, forget
@@ -176,7 +175,8 @@ class _Shadow:
             owned = await self._begin(number, ruleset)
             async for messages in self.log.read(number, owned.partition.offset, upto):
                 for run_ in decoded(messages, owned):
-                    owned = await self._fold_run(run_, owned)
+                    run_.records = [_passed(each) for each in run_.records]
+                    owned, _ = await fold_quietly(run_, owned, self.store)
                 yield len(messages)
         except StoppedError:
             raise ShadowProblem("somebody else runs this shadow too") from None
@@ -211,18 +211,6 @@ class _Shadow:
                 raise StoppedError(refused)
             acquired = await store.acquire(number)
         return Owned.from_store(acquired, self.settings.partitions)
-
-    async def _fold_run(self, run_: Run, owned: Owned) -> Owned:
-        records, store = [_passed(each) for each in run_.records], self.store
-        due, unswept = await look_up(records, owned, store)
-        named = accounts_of(records).union(unswept, (account for _, account in due))
-        states = await store.load(owned.partition.number, named)
-        folded = fold(owned.partition, owned.rules, records, states, compiled, due, unswept, run_.end)
-        folded.partition = msgspec.structs.replace(folded.partition, last=run_.last)
-        done = await store.commit(commit_of(owned.token, owned.partition.offset, folded, ()))
-        if isinstance(done, Refused):
-            raise StoppedError(done)
-        return replace(owned.after(folded, done, 0), rules=folded.rules)
 
     # -- comparing ------------------------------------------------------------------------------------------
 
