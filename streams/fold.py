@@ -351,11 +351,11 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         if held is None:
             return
         bind_contextvars(position=position_of(partition, messages[0].offset))  # for this task's lines
-        before, watched = held.owned.outgoing, self._stopwatch()
+        before, reached = held.owned.outgoing, self._stopwatch()
         try:
             for start in range(0, len(messages), self._settings.batch):
                 some = messages[start : start + self._settings.batch]
-                held.owned = await fold_batch(some, held.owned, self._store, watched=watched, traces=self._traces)
+                held.owned = await fold_batch(some, held.owned, self._store, reached, self._traces)
         except StoppedError as error:
             await self._refused(partition, error)
         except GapError as error:
@@ -384,13 +384,13 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         """Told of a batch's steps, it notes how long each took."""
         since = perf_counter()
 
-        def watched(step: str) -> None:
+        def reached(step: str) -> None:
             nonlocal since
             now = perf_counter()
             self.seconds.labels(step).observe(now - since)
             since = now
 
-        return watched
+        return reached
 
     async def _has_moved(self, owned: Owned) -> bool:
         """Whether the store is not as we left it, or cannot be asked."""

@@ -104,23 +104,18 @@ class StoppedError(Exception):
         self.refused = refused
 
 
-def nobody(step: str) -> None:
-    """Is told, and does nothing."""
-
-
 async def fold_batch(
     messages: Sequence[Message],
     owned: Owned,
     store: Store,
-    reached: Callable[[str], None] = nobody,
-    watched: Callable[[str], None] = nobody,
+    reached: Callable[[str], None] = lambda step: None,
     traces: Traces | None = None,
 ) -> Owned:
     """Folds `messages` of one partition into the store and gives the partition as it stands then.
 
     Raises GapError when offsets are missing, OtherLogError when the log is not the one that was folded so far,
-    StoppedError when the store refuses. `reached` is told of each step: the crash tests stop there; and `watched`,
-    which has a watch in its hand.
+    StoppedError when the store refuses. `reached` is told of each step: the owner times them, the crash tests stop
+    there.
     """
     spans = traces.folding(owned.partition.number, messages) if traces else None
     for run in decoded(messages, owned):
@@ -128,17 +123,11 @@ async def fold_batch(
         named = accounts_of(run.records).union(unswept, (account for _, account in due))
         states = await store.load(owned.partition.number, named)
         reached("load")
-        watched("load")
         folded = fold(owned.partition, owned.rules, run.records, states, compiled, due, unswept, run.end)
         reached("step")
-        watched("step")
         folded.partition = msgspec.structs.replace(folded.partition, last=run.last)
         folded.counts.update(run.counts)
-        for account, why in folded.quarantined.items():
-            state = folded.states[account]
-            at = place(owned.partition.number, state.quarantined if state else run.end - 1)
-            do = "isotherm release, once it is mended"
-            log.error("account in quarantine", account=account, position=at, why=why, do=do)
+        say_quarantined(folded)
         traced = spans.decided(folded) if spans else UNTRACED
         outgoing = published(folded, owned.partition.refolding, traced)
         outbox = [*run.aside, *parked(folded), *sent(folded, traced), *outgoing]
@@ -146,7 +135,6 @@ async def fold_batch(
         if isinstance(committed, Refused):
             raise StoppedError(committed)
         reached("commit")
-        watched("commit")
         owned = owned.after(folded, committed, len(outbox))
     if spans:
         spans.end()
@@ -256,6 +244,14 @@ def published(folded: Folded, refolding: Refolding | None = None, traced: Traced
             value = memberships(number, out.ruleset, out)
             place = () if value else (("offset", b"%d" % out.offset),)  # a tombstone has no position of its own
             yield Outbound(MEMBERSHIPS, account, value, place)
+
+
+def say_quarantined(folded: Folded) -> None:
+    for account, why in folded.quarantined.items():
+        state, partition = folded.states[account], folded.partition
+        at = place(partition.number, state.quarantined if state else partition.offset - 1)
+        do = "isotherm release, once it is mended"
+        log.error("account in quarantine", account=account, position=at, why=why, do=do)
 
 
 def parked(folded: Folded) -> Iterator[Outbound]:

@@ -19,7 +19,7 @@ from streams.page.board import Board
 from streams.page.desk import Desk
 from streams.page.looks import Looks
 from streams.page.operations import Operations
-from streams.page.porch import Porch
+from streams.page.signing_in import SigningIn
 from streams.page.rendering import Pages
 from streams.page.routes import Page
 from streams.page.sessions import Sessions
@@ -51,7 +51,7 @@ def create(settings: Settings, tokens: Tokens, sessions: Sessions, pace: Pace | 
         )
     require_rights(app.routes)
     _tell_people(app, pages)
-    app.add_middleware(Porch, sessions=sessions, pages=pages)
+    app.add_middleware(SigningIn, sessions=sessions, pages=pages)
     _live_with(app, board, looks, surveys, desk)
     return app
 

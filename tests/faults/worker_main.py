@@ -77,6 +77,14 @@ class WiredProducer(Producer):
         return answers
 
 
+async def wired_fold_batch(messages: Any, owned: Any, store: Any, timed: Any, *more: Any) -> Any:
+    def both(step: str) -> None:
+        timed(step)
+        reached(step)
+
+    return await fold_batch(messages, owned, store, both, *more)
+
+
 class WiredRouter(Router):
     def __init__(self, *parts: Any, **kwargs: Any) -> None:
         super().__init__(*parts, reached=router_reached, **kwargs)
@@ -124,7 +132,7 @@ def be_the_next_build() -> None:
 
 plain_fetch, plain_send = fold.fetch, AIOKafkaConnection.send
 if STEP:
-    fold.fold_batch = partial(fold_batch, reached=reached)  # type: ignore[assignment]
+    fold.fold_batch = wired_fold_batch
     fold.fetch = fetch
     application.RedisStore = WiredStore  # type: ignore[misc]
     application.Producer = WiredProducer  # type: ignore[misc]

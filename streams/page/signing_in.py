@@ -31,7 +31,7 @@ HEADERS = {
 KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
-class Porch:
+class SigningIn:
     def __init__(self, app: ASGIApp, sessions: Sessions, pages: Pages) -> None:
         self._app, self._sessions, self._pages = app, sessions, pages
 
