@@ -19,10 +19,10 @@ from streams.page.board import Board
 from streams.page.desk import Desk
 from streams.page.looks import Looks
 from streams.page.operations import Operations
-from streams.page.signing_in import SigningIn
 from streams.page.rendering import Pages
 from streams.page.routes import Page
 from streams.page.sessions import Sessions
+from streams.page.signing_in import SigningIn
 from streams.page.survey import Surveys
 from streams.page.timeline import Timeline
 from streams.settings import Settings
