@@ -79,7 +79,7 @@ def _measures(
         was_kept = same_rules or (rules_before and rules.introduced[id][0] < rules.offset)
         if other is None and not was_kept:
             other = kept.empty(record.at)
-        if other is not None:
+        if other is not None and other != kept.empty(0):
             own = joined.get(id, kept.empty(0))
             joined[id] = kept.join(own, other, record.offset, work.log_time, twice)
     return joined

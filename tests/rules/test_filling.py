@@ -190,6 +190,14 @@ def test_of_an_account_that_is_given_away_the_fill_comes_later() -> None:
     ]
 
 
+def test_what_never_happened_at_the_other_account_is_not_kept_here() -> None:
+    """It is said, so that nobody takes it for missing; and that is all."""
+    account = given(VISITS, DEMOS, CROWD, SCORE).learns(at=MON, name="Acme")
+    merge = Merge(account=ACME, into="other", at=TUE, received=TUE)
+    account.feed(merge).until(WED)
+    assert account.replay.states["other"].measures == {}
+
+
 def test_of_too_many_gaps_none_is_forgotten() -> None:
     account = given(VISITS).learns(at=MON, name="Acme").feed(deployed(DEMOS, at=MON))
     for n in range(GAPS_KEPT):
