@@ -21,6 +21,7 @@ from rules.durations import DAY
 from rules.engine import erase, let_time_pass, step, tell_again
 from rules.filling import Filling
 from rules.records import (
+    ACCOUNTS_PER_TICK,
     AccountRecord,
     Activity,
     Epoch,
@@ -40,7 +41,6 @@ from rules.state import NEVER, AccountState, copy
 from rules.tally import Tallies, moves, outcomes
 from rules.work import APPLIED, Change, Outcome, Step
 
-ACCOUNTS_PER_TICK = 1_000
 ERASED_KEPT = 7 * DAY
 DEPLOYED_KEPT = 50  # offsets of ruleset records, of which it is known where they stand
 Due: TypeAlias = tuple[int, str]  # (instant, account)
@@ -177,8 +177,8 @@ def fold(
 
     `states` holds the accounts that the records name, and those in `due` and `unswept`. For a tick `due` is the
     earliest wakes up to its time, at most ACCOUNTS_PER_TICK, in order, and `unswept` the next accounts after the
-    sweep's cursor, in order; for a ruleset `due` is all wakes up to its time; for an erasure `unswept` are the
-    accounts that may hold something of these people. Raises RulesetError for a ruleset
+    sweep's cursor, as many as it `sweeps`, in order; for a ruleset `due` is all wakes up to its time; for an
+    erasure `unswept` are the accounts that may hold something of these people. Raises RulesetError for a ruleset
     record that this code cannot load.
     """
     work = _Fold(
@@ -269,14 +269,14 @@ class _Fold:
     def tick(self, tick: Tick, due: Sequence[Due], unswept: Sequence[str]) -> None:
         fired, n = self._fire(due, tick.offset, ACCOUNTS_PER_TICK)
         if self.sweep is not None:
-            swept = unswept[: ACCOUNTS_PER_TICK - fired]
+            swept = unswept[: min(tick.sweeps, ACCOUNTS_PER_TICK - fired)]
             self.swept += len(swept)
             for account in swept:
                 if self._state(account) is None and account in self.folded.states:
                     continue  # a visitor whom this very tick has forgotten
                 n = self._pass(account, self.log_time, tick.offset, n)
                 n = self._tell_again(account, tick.offset, n)
-            if len(swept) == len(unswept) < ACCOUNTS_PER_TICK:
+            if len(swept) == len(unswept) < tick.sweeps:
                 self.sweep, self.tells = None, -1
             elif swept:
                 self.sweep = swept[-1]

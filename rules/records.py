@@ -39,6 +39,9 @@ def digest_of(key: str) -> str:
     return sha1(key.encode(), usedforsecurity=False).hexdigest()[:20]
 
 
+ACCOUNTS_PER_TICK = 1_000  # at most
+
+
 class _Record(msgspec.Struct, tag_field="kind", omit_defaults=True, kw_only=True, gc=False):
     received: Instant
     id: str = ""
@@ -226,7 +229,9 @@ class Epoch(_Record, tag="epoch"):
 
 
 class Tick(_Record, tag="tick"):
-    """Lets time pass in a partition: wakes that are due fire, an unfinished sweep goes on."""
+    """Lets time pass in a partition: wakes that are due fire, an unfinished sweep goes on by `sweeps` accounts."""
+
+    sweeps: int = ACCOUNTS_PER_TICK
 
 
 class Filled(_Record, tag="filled"):

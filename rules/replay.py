@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from rules.compiler import compile_files
-from rules.fold import ACCOUNTS_PER_TICK, Folded, Outgoing, Partition, accounts_of, fold
-from rules.records import Erase, Record, Tick
+from rules.fold import Folded, Outgoing, Partition, accounts_of, fold
+from rules.records import ACCOUNTS_PER_TICK, Erase, Record, Tick
 from rules.ruleset import InForce, Ruleset
 from rules.state import NEVER, AccountState
 from rules.tally import Tallies
@@ -56,7 +56,7 @@ class Replay:
         record.offset = self.partition.offset
         due, unswept = [], []
         if isinstance(record, Tick):
-            due, unswept = self._due(record.received), self._unswept()
+            due, unswept = self._due(record.received), self._unswept(record.sweeps)
         elif isinstance(record, Erase):
             unswept = sorted(self.states)
         named = {account for _, account in due} | {*unswept} | accounts_of([record])
@@ -78,9 +78,9 @@ class Replay:
                 due[entry] = None
         return list(due)
 
-    def _unswept(self) -> list[str]:
+    def _unswept(self, at_most: int) -> list[str]:
         cursor = self.partition.sweep
-        return [] if cursor is None else sorted(a for a in self.states if a > cursor)[:ACCOUNTS_PER_TICK]
+        return [] if cursor is None else sorted(a for a in self.states if a > cursor)[:at_most]
 
     def _is_stale(self, instant: int, account: str) -> bool:
         return account not in self.states or self.states[account].wake != instant

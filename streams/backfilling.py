@@ -31,8 +31,9 @@ from streams.store.base import Outbound
 from streams.store.redis import connect
 from streams.topics import ACCOUNT_LOG
 
-AT_ONCE = 200  # fills that a partition is given before it has folded those before
-LOOK_S = 0.05
+AT_ONCE = 50  # fills that a partition is given before it has folded those before
+LONGEST_REST_S = 1.0
+LOOK_S = 0.02
 PATIENCE_S = 60.0
 WORKER_S = 5.0  # workers that stand still for so long are said to
 
@@ -187,9 +188,12 @@ class _Backfill:
         while some := [*islice(fills, AT_ONCE)]:
             await self.clock.keep()
             records = [Outbound(ACCOUNT_LOG, each.account, encode_record(each)) for each in some]
+            began = time.monotonic()
             answers = await self.producer.send(records, self.clock.now())
             yield len(some)
             await self._until(number, partial(_is_behind, answers[-1].offset))
+            # What is live goes first: as long as these took, the worker has for itself.
+            await asyncio.sleep(min(time.monotonic() - began, LONGEST_REST_S))
 
     async def _say_filled(self, number: int, deployment: str) -> None:
         await self.clock.keep()

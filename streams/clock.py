@@ -2,7 +2,9 @@
 
 Workers' own clocks may differ; the primary is one. We ask it every few seconds and count on with the monotonic
 clock in between, as fast as the last two answers say that it goes: within the error that their round trips leave
-we take it for right. It never goes back. A step of more than 30 s stops appending until somebody has looked.
+we take it for right. An answer that was long on its way says little, and less than what is known from those
+before: we go on with that as far as it is allowed, and with the answer if both cannot be right. It never goes
+back. A step of more than 30 s stops appending until somebody has looked.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from typing import Any
 
 STEP_MS = 30_000
 FIRST_S, EVERY_S = 0.25, 10.0  # the first answers follow each other closely: until then the rate is not known
+FIRST_TRIES, GOOD_MS = 3, 100.0
 SLOWEST, FASTEST = 0.5, 2.0
+DRIFT = 1e-5  # by so much may how fast our clock goes change from one answer to the next
 
 
 class ClockSteppedError(Exception):
@@ -32,6 +36,13 @@ class Answer:
     def later(self, at: float, rate: float) -> float:
         return self.said + (at - self.at) * rate
 
+    def narrowed(self, expected: float, error: float) -> Answer:
+        """What was `expected` at the same instant, give or take `error`, as far as this answer allows it; the
+        answer itself where both cannot be right."""
+        low, high = max(self.said - self.error, expected - error), min(self.said + self.error, expected + error)
+        said = min(max(expected, low), high)
+        return Answer(self.at, said, max(said - low, high - said)) if low <= high else self
+
 
 class RedisClock:
     """`now()` in UTC ms, after `sync()` has been called at least once."""
@@ -40,24 +51,40 @@ class RedisClock:
         self._redis = redis
         self._monotonic = monotonic
         self._answer: Answer | None = None
-        self._rate = 1.0
+        self._rate, self._rate_error = 1.0, 1.0
         self._again_after = FIRST_S
         self._latest = 0
         self._stepped = ""
 
     async def sync(self) -> None:
-        """Asks Redis. A step is remembered and raised by `now`."""
+        """Asks Redis; the first time more than once if it takes long. A step is remembered and raised by `now`."""
+        is_first = self._answer is None
+        answer = await self._ask()
+        for _ in range(FIRST_TRIES - 1 if is_first else 0):
+            if answer.error <= GOOD_MS:
+                break
+            answer = await self._ask()
+
+    async def _ask(self) -> Answer:
         before = self._monotonic() * 1000
         seconds, micros = await self._redis.time()
         after = self._monotonic() * 1000
-        answer = Answer((before + after) / 2, seconds * 1000 + micros / 1000, (after - before) / 2)
+        took = (after - before) * min(self._rate + self._rate_error, FASTEST)  # at most, as Redis' time goes
+        answer = Answer((before + after) / 2, seconds * 1000 + micros / 1000, took / 2)
         if self._answer is not None:
-            step = answer.said - self._answer.later(answer.at, self._rate)
+            last, expected = self._answer, self._answer.later(answer.at, self._rate)
+            step, between = answer.said - expected, answer.at - last.at
             if abs(step) > STEP_MS:
                 self._stepped = f"the time of Redis stepped by {step / 1000:.1f} s"
-            self._rate = rate_of(self._answer, answer)
+            answer = answer.narrowed(expected, last.error + self._rate_error * between)
+            rate, error = rate_of(last, answer), (last.error + answer.error) / between if between > 0 else 1.0
+            if error <= self._rate_error or abs(rate - self._rate) > error + self._rate_error:
+                self._rate, self._rate_error = rate, error
+            else:
+                self._rate_error += DRIFT
             self._again_after = min(EVERY_S, 2 * self._again_after)
         self._answer = answer
+        return answer
 
     @property
     def is_set(self) -> bool:

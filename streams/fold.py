@@ -51,6 +51,7 @@ from streams.store.base import Commit, Outbound, Refused, Store
 from streams.told import last_told
 from streams.topics import ACCOUNT_LOG, MEMBERSHIPS
 from streams.traces import Traces
+from streams.turns import SWEPT_AT_ONCE, Turns
 from streams.words import ANY, Others, oldest
 
 log = structlog.get_logger()
@@ -78,10 +79,10 @@ class Held:
     ticked: int = -1
     epoch_at: int = -1  # where we appended the epoch that ends a refolding
 
-    def wants_tick(self, now: int) -> bool:
-        """Something is due (or a sweep goes on), and the last tick has been folded."""
-        partition = self.owned.partition
-        return partition.offset > self.ticked and (self.owned.next_wake <= now or partition.sweep is not None)
+    @property
+    def is_waiting(self) -> bool:
+        """The last tick has not been folded yet."""
+        return self.owned.partition.offset <= self.ticked
 
     def wants_epoch(self) -> bool:
         """All that had been told has been folded once more."""
@@ -112,7 +113,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._turn = asyncio.Lock()  # held while partitions are folded, or change hands
         self._changed = asyncio.Event()
         self._fenced: dict[int, float] = {}  # ours by Kafka, somebody else's by Redis: since when
-        self._stalling = Stalling(self._topic)
+        self._stalling, self._turns = Stalling(self._topic), Turns()
         self._gaps: dict[int, tuple[int, int]] = {}  # stopped at: first, behind
         # Where old words were found: since where in the log all is to be told anew, and up to where they stand.
         self._tells_since: dict[int, tuple[int, int]] = {}
@@ -488,17 +489,24 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         """A tick for each partition in which somebody is due or a sweep goes on, an epoch where refolding ends."""
         await wait_out("reading the time", self._clock.keep, lambda: self.should_stop)
         now = self._clock.now()
-        due = [(p, held) for p, held in self._held.items() if held.wants_tick(now)]
+        swept = {p: held.is_waiting for p, held in self._held.items() if held.owned.partition.sweep is not None}
+        offsets = sum(held.owned.partition.offset for held in self._held.values())
+        turn = self._turns.next(swept, offsets, now)
+        due = [
+            (p, held, SWEPT_AT_ONCE if p == turn else 0)
+            for p, held in self._held.items()
+            if not held.is_waiting and (p == turn or held.owned.next_wake <= now)
+        ]
         for partition, held in list(self._held.items()):
             if held.wants_epoch() or (partition in self._tells_since and held.owned.partition.refolding is None):
                 begins = partial(self._begin_epoch, partition, held, now)
                 await wait_out("appending an epoch", begins, lambda: self.should_stop)
         if due:
-            ticks = lambda: asyncio.gather(*(self._tick(p, held, now) for p, held in due))  # noqa: E731
+            ticks = lambda: asyncio.gather(*(self._tick(*each, now) for each in due))  # noqa: E731
             await wait_out("appending a tick", ticks, lambda: self.should_stop)
 
-    async def _tick(self, partition: int, held: Held, now: int) -> None:
-        tick = Outbound(ACCOUNT_LOG, "", encode_record(Tick(received=now)))
+    async def _tick(self, partition: int, held: Held, sweeps: int, now: int) -> None:
+        tick = Outbound(ACCOUNT_LOG, "", encode_record(Tick(received=now, sweeps=sweeps)))
         (answer,) = await self._producer.send([tick], now, partition)
         held.ticked = answer.offset
 
@@ -518,7 +526,9 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
     async def _until_due(self) -> None:
         """Sleeps to the next instant at which somebody is due, or until a commit changes that."""
         now = self._clock.now()
-        waiting = [h.owned.next_wake for h in self._held.values() if h.owned.partition.offset > h.ticked]
+        waiting = [held.owned.next_wake for held in self._held.values() if not held.is_waiting]
+        if self._turns.rests_until > now:
+            waiting.append(self._turns.rests_until)
         seconds = min([LOOK_AGAIN_S, *(max(0, wake - now) / 1000 for wake in waiting)])
         try:
             await asyncio.wait_for(self._changed.wait(), seconds)

@@ -14,14 +14,18 @@ one script on one node. Tags are chosen so that the slots of partitions are even
 | ns:{tag}:ruleset | string | the ruleset in force, JSON of its files | fold |
 | ns:rebuild:{tag}:… | | the same once more, while `isotherm rebuild` folds the log into it | rebuild |
 | ns:shadow:{tag}:… | | the same under other rules, while `isotherm shadow run` folds the log into it | shadow |
-| ns:shadow:history | list | how the two differed, the newest first (packed) | shadow |
 | ns:{ids}:src:TOPIC/P | hash | where we read: the fields of `SourceHeld` | router |
 | ns:{ids}:links:N | hash | identity links, packed: eight bytes of a digest → account and person | router |
 | ns:{ids}:changed | string | by what save links were changed last | router |
 | ns:{ids}:restoring | hash | token, done: who restores links that Redis has lost, how far | router |
 | ns:{ids}:conflicts | hash | domain → who has it, and who claims it too | router |
+| ns:{sizes}:day, ns:{sizes}:35d | sorted set | sizes of segments (packed) by instant, see remembering | serve |
+| ns:{quality}:day, ns:{quality}:35d | sorted set | the same of how many accounts, and facts known | serve |
+| ns:{shadow}:day, ns:{shadow}:35d | sorted set | the same of how rules in the shadow differed | shadow |
+| ns:{sizes}:turn, ns:{quality}:turn | string, expires | a sample is taken: nobody else takes one now | serve |
 | ns:partitions | string | how many partitions this state was made for | worker |
 | ns:owners | hash | partition → who folds it, when they said so, why they do not (JSON; for people) | worker |
+| ns:verified | hash | what `isotherm verify` found last, and when | commands |
 | ns:deploying | string, expires | who puts rules in force right now: one at a time | commands |
 | ns:{alerts}:states | hash | account → its alerts, as in alerts.state | alerting |
 | ns:{alerts}:queue:WHO | sorted set | account by when WHO may be told; nobody: when time changes it | alerting |
@@ -122,6 +126,10 @@ def owners(namespace: str = NAMESPACE) -> str:
     return f"{namespace}:owners"
 
 
+def verified(namespace: str = NAMESPACE) -> str:
+    return f"{namespace}:verified"
+
+
 def links(namespace: str = NAMESPACE) -> str:
     """What the packed hashes of links are called, but for their number."""
     return f"{namespace}:{{ids}}:links:"
@@ -177,5 +185,6 @@ class EndpointKeys:
         return f"{self.prefix}:done:{how}"
 
 
-def shadow_history(namespace: str = NAMESPACE) -> str:
-    return f"{namespace}:shadow:history"
+def remembered(what: str, which: str, namespace: str = NAMESPACE) -> str:
+    """All of one thing that is sampled lie in one slot."""
+    return f"{namespace}:{{{what}}}:{which}"

@@ -91,7 +91,7 @@ TABLE = (
     Metric("isotherm_wake_overdue_seconds", "gauge", "s", P, "fold",
            "since when the earliest change by time is due that has not been decided; 0: none is"),
     Metric("isotherm_sweeping", "gauge", "", P, "fold",
-           "1: after new rules, or an epoch, all accounts are looked at once, at most 1,000 a tick"),
+           "1: after new rules, or an epoch, all accounts are looked at once, 50 a tick"),
     Metric("isotherm_swept_accounts", "gauge", "accounts", P, "fold",
            "accounts that this sweep, or the last one, has come to; of `isotherm_accounts`"),
     Metric("isotherm_epoch", "gauge", "", P, "fold", "the partition's epoch: it grows when all is told anew"),
@@ -126,6 +126,12 @@ TABLE = (
     # isotherm serve
     Metric("isotherm_api_listeners", "gauge", "", (), "serve", "who hears changes as server-sent events now"),
     Metric("isotherm_api_reading", "gauge", "", (), "serve", "1: it reads `segment.changes`; 0: Kafka is away"),
+    Metric("isotherm_verified_differences", "gauge", "", ("kind",), "serve",
+           "what `isotherm verify` found last: `over`, in a segment's set and should not be; `under`, not in it "
+           "and should be; `answers`, `wakes`, `sets`: accounts that stand elsewhere, are due at another instant, "
+           "or whose sets do not agree with their states. Missing before the first"),
+    Metric("isotherm_verified_accounts", "gauge", "accounts", (), "serve", "that it compared"),
+    Metric("isotherm_verified_time_seconds", "gauge", "s since 1970", (), "serve", "when it did"),
 )
 # fmt: on
 BY_NAME: Mapping[str, Metric] = {each.name: each for each in TABLE}

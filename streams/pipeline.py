@@ -22,7 +22,6 @@ import structlog
 from rules.changes import cloud_event, memberships
 from rules.compiler import compile_files, ruleset_hash
 from rules.fold import (
-    ACCOUNTS_PER_TICK,
     ALONE,
     Due,
     Folded,
@@ -33,7 +32,16 @@ from rules.fold import (
     fold,
     runs,
 )
-from rules.records import AccountRecord, Erase, Record, RulesetRecord, Tick, decode_record, encode_record
+from rules.records import (
+    ACCOUNTS_PER_TICK,
+    AccountRecord,
+    Erase,
+    Record,
+    RulesetRecord,
+    Tick,
+    decode_record,
+    encode_record,
+)
 from rules.ruleset import NO_RULES, InForce, Ruleset
 from rules.state import NEVER
 from streams.producer import partition_of
@@ -154,7 +162,8 @@ async def look_up(records: Sequence[Record], owned: Owned, store: Store) -> tupl
     due = await store.due(partition.number, until, ACCOUNTS_PER_TICK if isinstance(first, Tick) else EVERYBODY)
     if partition.sweep is None or isinstance(first, RulesetRecord):
         return due, []
-    return due, await store.accounts_after(partition.number, partition.sweep, ACCOUNTS_PER_TICK)
+    at_most = first.sweeps
+    return due, await store.accounts_after(partition.number, partition.sweep, at_most) if at_most else []
 
 
 @dataclass(slots=True)

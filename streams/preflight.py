@@ -7,7 +7,7 @@ from ssl import SSLCertVerificationError
 from typing import Any
 
 import structlog
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.exceptions import AuthenticationError, MovedError, NoPermissionError, RedisError
 
 from rules.errors import RulesetError
 from streams import connecting, keys, sources, topics, traces
@@ -78,6 +78,10 @@ async def _check_kafka(settings: Settings, read: Collection[str]) -> None:
 async def _check_redis(redis: Any, settings: Settings) -> None:
     try:
         await _check_partitions(redis, settings)
+    except MovedError:
+        raise SettingsError(
+            "ISOTHERM_REDIS names a node of a cluster: write redis+cluster:// instead of redis://"
+        ) from None
     except RedisError as error:
         for each in (error, error.__cause__, error.__context__):  # redis-py wraps what ends a connection's start
             if isinstance(each, AuthenticationError | NoPermissionError):

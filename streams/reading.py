@@ -13,6 +13,7 @@ from rules.ruleset import NO_RULES, Ruleset
 from rules.state import UNCLASSIFIED, AccountState
 from streams.identity import STEPS, account_of
 from streams.keys import PartitionKeys
+from streams.observing.verified import Verified, last_verified
 from streams.pipeline import compiled
 from streams.producer import partition_of
 from streams.settings import Settings
@@ -121,6 +122,10 @@ class Reader:
     async def claimed_twice(self) -> dict[str, str]:
         """Web domains that more than one account claims, with whose each is and who claims it too."""
         return await SourceStore(self._redis, self._settings.namespace).conflicts()
+
+    async def verified(self) -> Verified | None:
+        """What `isotherm verify` found last."""
+        return await last_verified(self._redis, self._settings.namespace)
 
     async def tallies(self, days: Iterable[int]) -> dict[int, Counter[tuple[str, str, str]]]:
         """What was counted on each of these UTC days over all partitions, by (dimension, segment, what): see

@@ -104,6 +104,7 @@ async def opened(settings: Settings) -> AsyncIterator[Log]:
         auto_offset_reset="none",
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
     ) as consumer:
+        await asyncio.sleep(0)  # aiokafka cannot stop what has not yet had a turn
         yield Log(settings, consumer)
 
 

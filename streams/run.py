@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
+import threading
+from typing import NoReturn
 
 import faust
+import structlog
 
 from streams import logs
 from streams.application import build
 from streams.preflight import preflight, say_what_is_in_the_clear
 from streams.settings import Settings
+
+log = structlog.get_logger()
+THREADS_END_S = 5.0
 
 
 def work(settings: Settings, log_level: str = "INFO") -> None:
@@ -31,7 +38,24 @@ def work(settings: Settings, log_level: str = "INFO") -> None:
     loop = asyncio.get_event_loop_policy().get_event_loop()
     worker = faust.Worker(app, loop=loop, loglevel="WARN", redirect_stdouts=False, quiet=True)
     worker.spinner = None  # it moves the cursor in log files too, in the middle of lines
-    worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as ended:
+        leave(ended.code)
+
+
+def leave(status: str | int | None) -> NoReturn:
+    """Ends the process, also where a thread of a library does not: Faust reads in a thread of its own, and was
+    seen to leave it running, for which Python would wait for ever."""
+    for each in threading.enumerate():
+        if each is not threading.current_thread() and not each.daemon:
+            each.join(THREADS_END_S)
+            if each.is_alive():
+                log.info("a thread was left", thread=each.name)
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(status if isinstance(status, int) else int(status is not None))
+    sys.exit(status)
 
 
 def collect_seldom() -> None:

@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     redis: str = Field(
         default="redis://127.0.0.1:6379/0",
         repr=False,
-        description="Redis or Valkey URL; rediss:// with TLS, unix:///path works too",
+        description="Redis or Valkey URL; rediss:// with TLS, redis+cluster:// for a cluster, unix:///path",
     )
     redis_password: Secret = Field(default=SecretStr(""), description="the password, for a URL that holds none")
     redis_ca: str = Field(default="", description="PEM file of an authority to trust beside the system's")
@@ -205,6 +205,11 @@ class Settings(BaseSettings):
         return self.kafka_security in ("SSL", "SASL_SSL")
 
     @property
+    def redis_cluster(self) -> bool:
+        """Whether the URL names one node of many."""
+        return urlsplit(self.redis).scheme.endswith("+cluster")
+
+    @property
     def kafka_sasl(self) -> bool:
         return self.kafka_security in ("SASL_PLAINTEXT", "SASL_SSL")
 
@@ -216,7 +221,7 @@ class Settings(BaseSettings):
             told.append("SASL_PLAINTEXT shows the network who we are: set ISOTHERM_KAFKA_SECURITY=SASL_SSL")
         url = urlsplit(self.redis)
         secret = url.password or self.redis_password.get_secret_value()
-        if url.scheme == "redis" and secret and url.hostname not in HERE:
+        if url.scheme in ("redis", "redis+cluster") and secret and url.hostname not in HERE:
             told.append("redis:// shows the network the password of Redis: set ISOTHERM_REDIS to rediss://…")
         return told
 
@@ -265,18 +270,22 @@ def _token_problems(settings: Settings, secret: str) -> Iterator[str]:
 
 def _redis_problems(settings: Settings) -> Iterator[str]:
     url = _split(settings.redis)
-    if url is None or url.scheme not in ("redis", "rediss", "unix"):
+    if url is None or url.scheme not in ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix"):
         yield (
-            "ISOTHERM_REDIS is no URL like redis://host:6379/0, rediss://user@host:6380/0 or unix:///path; "
+            "ISOTHERM_REDIS is no URL like redis://host:6379/0, rediss://user@host:6380/0, "
+            "redis+cluster://host:6379 or unix:///path; "
             "in a password, characters such as / # ? @ are written %2F %23 %3F %40"
         )
         return
     if any(name.startswith("ssl_") for name in parse_qs(url.query)):
         yield "ISOTHERM_REDIS: TLS is not set in the URL; ISOTHERM_REDIS_CA, …_CERT and …_KEY are for that"
+    if settings.redis_cluster and (not url.hostname or url.path.strip("/") not in ("", "0")):
+        yield "ISOTHERM_REDIS: a cluster is named by one of its nodes, and has no database but 0"
     if url.password and settings.redis_password.get_secret_value():
         yield "ISOTHERM_REDIS_PASSWORD: the URL in ISOTHERM_REDIS holds a password too; keep one of them"
     files = (settings.redis_ca, settings.redis_cert, settings.redis_key)
-    yield from _tls_problems("ISOTHERM_REDIS", f"a URL with {url.scheme}://", url.scheme == "rediss", files)
+    tls = url.scheme.startswith("rediss")
+    yield from _tls_problems("ISOTHERM_REDIS", f"a URL with {url.scheme}://", tls, files)
 
 
 def _tls_problems(named: str, without: str, tls: bool, files: tuple[str, str, str]) -> Iterator[str]:

@@ -17,7 +17,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -26,11 +26,13 @@ from rules.changes import iso
 from rules.records import Record, RulesetRecord, Tick
 from rules.ruleset import InForce, Ruleset
 from rules.state import UNCLASSIFIED
+from streams.clock import RedisClock
 from streams.deploy import How, put_in_force
-from streams.keys import PartitionKeys, shadow_history
+from streams.keys import PartitionKeys
 from streams.pipeline import Owned, StoppedError, decoded
 from streams.reading import Reader
 from streams.refolding import Log, LogProblem, fold_quietly, opened
+from streams.remembering import DAY, MONTH, Remembered
 from streams.settings import Settings
 from streams.store.base import Commit, Refused
 from streams.store.redis import RedisStore, connect
@@ -39,8 +41,7 @@ from streams.store.switching import QuietStore, forget
 
 SHADOW = "shadow"
 LOOK_S = 0.5
-COMPARED_EVERY_S = 60.0
-KEPT = 24 * 60 * 14  # comparisons: two weeks of them
+COMPARED_EVERY_S = DAY.step / 1000
 
 Progress = Callable[[int, int], None]
 
@@ -76,6 +77,11 @@ class Compared(msgspec.Struct, frozen=True):
 def of(settings: Settings) -> Settings:
     """The settings under which the shadow is read."""
     return settings.model_copy(update={"namespace": f"{settings.namespace}:{SHADOW}"})
+
+
+def remembered(redis: Any, settings: Settings) -> Remembered[Compared]:
+    """How the two differed, by when they were compared."""
+    return Remembered(redis, SHADOW, settings.namespace, Compared)
 
 
 async def run(settings: Settings, ruleset: Ruleset, progress: Progress, until_caught_up: bool = False) -> None:
@@ -131,6 +137,10 @@ class _Shadow:
     settings: Settings
     redis: Any
     log: Log
+    kept: Remembered[Compared] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kept = remembered(self.redis, self.settings)
 
     @property
     def store(self) -> QuietStore:
@@ -244,19 +254,21 @@ class _Shadow:
         return one, other, one - both, other - both
 
     async def keep(self, compared: Compared) -> None:
-        key = shadow_history(self.settings.namespace)
-        await self.redis.lpush(key, msgspec.msgpack.encode(compared))
-        await self.redis.ltrim(key, 0, KEPT - 1)
+        clock = RedisClock(self.redis)
+        await clock.sync()
+        await self.kept.read()
+        await self.kept.keep(clock.now(), compared)
 
     async def history(self) -> list[Compared]:
-        kept = await self.redis.lrange(shadow_history(self.settings.namespace), 0, -1)
-        return [msgspec.msgpack.decode(each, type=Compared) for each in kept]
+        await self.kept.read()
+        fine, coarse = self.kept.over(DAY), self.kept.over(MONTH)
+        return [each for _, each in reversed([*(old for old in coarse if old[0] < fine[0][0]), *fine])]
 
     async def drop(self) -> int:
         namespace, removed = of(self.settings).namespace, 0
         for number in self.numbers:
             removed += await forget(self.redis, PartitionKeys.of(number, self.settings.partitions, namespace))
-        return removed + int(await self.redis.delete(shadow_history(self.settings.namespace)))
+        return removed + await self.kept.forget()
 
 
 def _passed(record: Record) -> Record:

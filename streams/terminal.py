@@ -28,7 +28,7 @@ Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON fo
 def run(work: Awaitable[T]) -> T:
     """Runs `work`; what is the user's to mend ends with a sentence and an exit code."""
     from aiokafka.errors import KafkaError
-    from redis.exceptions import RedisError
+    from redis.exceptions import MovedError, RedisError
 
     from streams.connecting import refusal
     from streams.topics import TopicsError
@@ -40,6 +40,8 @@ def run(work: Awaitable[T]) -> T:
         return asyncio.run(main_())
     except TopicsError as error:
         fail(str(error), NO)
+    except MovedError:
+        fail("ISOTHERM_REDIS names a node of a cluster: write redis+cluster:// instead of redis://", AWAY)
     except RedisError as error:
         fail(f"cannot reach Redis (ISOTHERM_REDIS): {error}", AWAY)
     except (KafkaError, OSError) as error:

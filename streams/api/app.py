@@ -152,7 +152,7 @@ class Api:
 
     async def metrics(self, request: Request) -> Response:
         """Metrics of this process, for Prometheus."""
-        return await metrics(request, self.hub, self.clock)
+        return await metrics(request, self.hub, self.clock, self.reader)
 
     def routes(self) -> Iterator[tuple[str, Any, Right, dict[int | str, dict[str, Any]]]]:
         """Path, endpoint, the right that it wants, what it answers."""

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from redis.exceptions import NoPermissionError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -71,6 +72,9 @@ async def invalid(request: Request, error: RequestValidationError) -> Response:
 
 async def away(request: Request, error: Exception) -> Response:
     log.warning("cannot answer", path=request.url.path, why=f"{type(error).__name__}: {error}")
+    if isinstance(error, NoPermissionError):
+        hint = "give the user in ISOTHERM_REDIS the rights of isotherm-serve"
+        return Refused(503, "no_right", "Redis refuses to tell", hint).response()
     return not_now("redis_away", "Redis does not answer").response()
 
 

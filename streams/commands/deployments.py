@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,9 +53,11 @@ def deploy(
     Example: isotherm deploy rules/segments --message "demos count for 90 days" --backfill 90d
     """
     wanted = length(backfill)
-    record = _put_in_force(load_or_exit(directory), message, quiet, by, json_, wanted)
+    record, told = _put_in_force(load_or_exit(directory), message, quiet, by, wanted)
+    if wanted is None or not json_:
+        _tell(told, json_)
     if wanted is not None:
-        fill(json_, (record.deployment, record.received))
+        fill(json_, (record.deployment, record.received), told)
 
 
 def backfill(*, watch: bool = False, json_: Json = False) -> None:
@@ -71,8 +74,13 @@ def backfill(*, watch: bool = False, json_: Json = False) -> None:
         time.sleep(WATCH_S)
 
 
-def fill(json_: bool, awaited: tuple[str, int] | None = None, quietly: bool = False) -> None:
-    """`quietly`: nothing is said where there is nothing to do."""
+def fill(
+    json_: bool,
+    awaited: tuple[str, int] | None = None,
+    deployed: Mapping[str, Any] | None = None,
+    quietly: bool = False,
+) -> None:
+    """`quietly`: nothing is said where there is nothing to do. As JSON it is told with what was `deployed`."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from streams.backfilling import BackfillProblem
@@ -92,11 +100,13 @@ def fill(json_: bool, awaited: tuple[str, int] | None = None, quietly: bool = Fa
         try:
             told = run(give_past(settings, progress, awaited))
         except (BackfillProblem, LogProblem) as error:
+            if json_ and deployed:
+                print_json({**deployed, "backfill": None})
             fail(str(error), NO)
     if quietly and not told.deployments:
         return
     if json_:
-        print_json(told.plain())
+        print_json({**deployed, "backfill": told.plain()} if deployed else told.plain())
     elif told.deployments:
         out.print(
             f"{told.accounts:,} accounts have the past that {', '.join(told.deployments)} asked for, from "
@@ -165,12 +175,14 @@ def rollback(id: str = "", *, message: str = "", quiet: Quiet = False, by: str =
             err.print(each, markup=False)
         fail(f"this version of Isotherm cannot load the rules of {chosen.id}; nothing was done", NO)
     said = f"back to {chosen.id}" + (f": {message}" if message else "")
-    _put_in_force(ruleset, said, quiet, by, json_)
+    _, put = _put_in_force(ruleset, said, quiet, by)
+    _tell(put, json_)
 
 
 def _put_in_force(
-    ruleset: Any, message: str, quiet: bool, by: str, json_: bool, backfill: int | None = None
-) -> RulesetRecord:
+    ruleset: Any, message: str, quiet: bool, by: str, backfill: int | None = None
+) -> tuple[RulesetRecord, dict[str, Any]]:
+    """The record, and what is told of it."""
     from streams.deploy import DeployProblem, How, put_in_force
 
     settings = read_settings()
@@ -178,13 +190,16 @@ def _put_in_force(
         record: RulesetRecord = run(put_in_force(ruleset, How(message, by, quiet, backfill), settings))
     except DeployProblem as error:
         fail(str(error), NO)
+    told = {"deployment": record.deployment, "ruleset": ruleset.hash, "partitions": settings.partitions}
+    return record, told | {"quiet": quiet, "by": record.author, "message": message}
+
+
+def _tell(told: dict[str, Any], json_: bool) -> None:
     if json_:
-        told = {"deployment": record.deployment, "ruleset": ruleset.hash, "partitions": settings.partitions}
-        print_json(told | {"quiet": quiet, "by": record.author, "message": message})
-        return record
-    out.print(f"ruleset {ruleset.hash} appended to {settings.partitions} partitions", markup=False)
-    out.print(f"deployment {record.deployment}; how far it is: isotherm deployments", markup=False)
-    return record
+        print_json(told)
+        return
+    out.print(f"ruleset {told['ruleset']} appended to {told['partitions']} partitions", markup=False)
+    out.print(f"deployment {told['deployment']}; how far it is: isotherm deployments", markup=False)
 
 
 def _history() -> History:

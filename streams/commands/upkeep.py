@@ -100,15 +100,17 @@ def verify(
     whole: Annotated[bool, Parameter(negative="")] = False,
     json_: Json = False,
 ) -> None:
-    """Compare what Redis holds with what the log says, while workers go on; nothing is changed.
+    """Compare what Redis holds with what the log says, while workers go on; no account is changed.
 
     ACCOUNT names accounts; without it about as many ACCOUNTS as that are drawn by lot, or ALL are compared. Who is
     in a segment and should not be, and who should be and is not, are told apart. The numbers are also written to
-    standard error as one line of JSON, where that is no terminal. WHOLE folds the log from its beginning, though
+    standard error as one line of JSON, where that is no terminal, and left in Redis for others to see (/metrics of
+    isotherm serve, isotherm status) unless accounts are named. WHOLE folds the log from its beginning, though
     there is a snapshot.
 
     Example: isotherm verify --all --json
     """
+    from streams.observing.verified import leave
     from streams.refolding import LogProblem
     from streams.show import verdict_tables
     from streams.verifying import verify as compare
@@ -119,6 +121,8 @@ def verify(
             verdict = run(compare(settings, account, 0 if all else accounts, whole, told))
     except LogProblem as error:
         fail(str(error), NO)
+    if not account and (why := run(leave(settings, verdict.metrics()))):
+        err.print(f"not left in Redis for others to see: {why}", markup=False)
     if not sys.stderr.isatty():
         metrics = verdict.metrics() | {"seconds": round(time.monotonic() - began, 3)}
         err.print(json.dumps({"event": "verified", **metrics}), markup=False)

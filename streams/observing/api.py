@@ -18,6 +18,7 @@ from streams.metrics import Sample
 from streams.observing.serving import exposition, healthy, readiness
 from streams.observing.worker import about, clock_offset
 from streams.outage import AWAY
+from streams.reading import Reader
 
 READING = "it does not read segment.changes: Kafka is away"
 
@@ -43,7 +44,7 @@ def unready(hub: Hub) -> list[str]:
     return [] if hub.is_reading else [READING]
 
 
-async def metrics(request: Request, hub: Hub, clock: RedisClock) -> Response:
+async def metrics(request: Request, hub: Hub, clock: RedisClock, reader: Reader) -> Response:
     samples = [
         *about("serve"),
         Sample("isotherm_api_listeners", (), hub.listeners),
@@ -51,6 +52,7 @@ async def metrics(request: Request, hub: Hub, clock: RedisClock) -> Response:
     ]
     try:
         await clock.keep()
+        verified = await reader.verified()
     except AWAY:
         return exposition(request, samples)
-    return exposition(request, [*samples, *clock_offset(clock)])
+    return exposition(request, [*samples, *clock_offset(clock), *(verified.samples() if verified else ())])

@@ -1,10 +1,11 @@
-"""Who folds which partition, and why somebody does not: written into Redis now and then, for people.
+"""Who folds which partition, how fast, and why somebody does not: written into Redis now and then, for people.
 
 Nothing reads it but `isotherm status` and pages: ownership is decided by tokens (see `fold`), not by this.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from typing import Any
@@ -16,6 +17,7 @@ from mode import Service
 from streams import keys
 from streams.clock import ClockSteppedError, RedisClock
 from streams.fold import Fold
+from streams.observing.pace import Pace, Pacing, Reading
 from streams.outage import AWAY
 from streams.settings import Settings
 
@@ -25,12 +27,14 @@ SILENT_MS = 30_000  # who has not signed for so long is taken for dead
 
 
 class Signature(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Of a partition: whose it is, as of `at` (UTC ms). `by` and `why` are given where it stopped."""
+    """Of a partition: whose it is, as of `at` (UTC ms). `by` and `why` are given where it stopped. `pace` is the
+    owner's, of all its partitions together; those who signed before there was one have none."""
 
     owner: str
     at: int
     by: str = ""
     why: str = ""
+    pace: Pace | None = None
 
     def is_fresh(self, now: int) -> bool:
         return now - self.at <= SILENT_MS
@@ -41,6 +45,7 @@ class Signing(Service):
         super().__init__(**kwargs)
         self._redis, self._clock, self._fold = redis, clock, fold
         self._key = keys.owners(settings.namespace)
+        self._pacing = Pacing()
         self._name = settings.instance or f"{socket.gethostname()}:{os.getpid()}"
 
     @Service.timer(EVERY_S)
@@ -53,9 +58,10 @@ class Signing(Service):
     async def sign(self) -> None:
         """For what is ours, and for what we have stopped at."""
         fold, now = self._fold, self._clock.now()
-        signed = {number: Signature(self._name, now) for number in fold.owned()}
+        pace = self._pacing.look(Reading.of(fold, asyncio.get_running_loop().time()))
+        signed = {number: Signature(self._name, now, pace=pace) for number in fold.owned()}
         for number, why in fold.stopped_partitions.items():
-            signed[number] = Signature(self._name, now, str(fold.stopped_by[number]), why)
+            signed[number] = Signature(self._name, now, str(fold.stopped_by[number]), why, pace)
         if signed:
             packed = {str(number): msgspec.json.encode(each) for number, each in signed.items()}
             await self._redis.hset(self._key, mapping=packed)

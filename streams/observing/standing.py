@@ -21,6 +21,7 @@ from streams.delivery import looking
 from streams.keys import PartitionKeys
 from streams.letters import open_letters
 from streams.observing.signing import Signature, signatures
+from streams.observing.verified import Verified, last_verified
 from streams.observing.worker import alerts_waiting
 from streams.playback import places_of
 from streams.settings import Settings
@@ -139,6 +140,7 @@ class Standing:
     letters: Mapping[tuple[str, str], int] | None = None
     endpoints: Sequence[Mapping[str, Any]] = ()
     alerts: Mapping[str, int] = field(default_factory=dict)
+    verified: Verified | None = None
     stuck: Sequence[str] = ()  # what did not move between two looks
 
     def problems(self) -> list[str]:
@@ -174,12 +176,31 @@ class Standing:
                 since = each["failing_since"]
                 yield f"{name} takes nothing since {since}: isotherm deliveries list --endpoint {name}"
 
+    def workers(self) -> Iterator[dict[str, Any]]:
+        """Who has signed lately: partitions, and what was folded of them within about the last minute."""
+        signed: dict[str, dict[int, Signature]] = {}
+        for each in self.log:
+            if each.signed is not None and each.signed.is_fresh(self.now):
+                signed.setdefault(each.signed.owner, {})[each.partition.number] = each.signed
+        for name, its in sorted(signed.items()):
+            pace = max(its.values(), key=lambda each: each.at).pace
+            yield {
+                "worker": name,
+                "partitions": sorted(its),
+                "seconds": pace and pace.seconds,
+                "records": pace and pace.records,
+                "batches": pace and pace.batches,
+                "commit_p50_ms": pace and pace.p50_ms,
+                "commit_p99_ms": pace and pace.p99_ms,
+            }
+
     def plain(self) -> dict[str, Any]:
         letters = self.letters
         return {
             "as_of": iso(self.now),
             "problems": self.problems(),
             "partitions": [each.plain(self.now) for each in self.log],
+            "workers": [*self.workers()],
             "sources": [each.plain() for each in self.sources],
             "dead_letters": None if letters is None else [
                 {"stage": stage, "reason": reason, "open": count}
@@ -187,6 +208,7 @@ class Standing:
             ],
             "endpoints": [dict(each) for each in self.endpoints],
             "alerts_waiting": dict(self.alerts),
+            "verified": self.verified and self.verified.plain(),
         }  # fmt: skip
 
 
@@ -206,11 +228,12 @@ async def standing(
                 again = await look.at(consumer)
                 first = replace(again, stuck=[*still(first, again)])
         alerts = await alerts_waiting(redis, settings.namespace, first.now)
+        verified = await last_verified(redis, settings.namespace)
     finally:
         await redis.aclose()
     endpoints = await looking.standing(settings, kinds) if kinds else []
     counted = await _letters(settings) if letters else None
-    return replace(first, alerts=alerts, endpoints=endpoints, letters=counted)
+    return replace(first, alerts=alerts, endpoints=endpoints, letters=counted, verified=verified)
 
 
 def still(before: Standing, now: Standing) -> Iterator[str]:

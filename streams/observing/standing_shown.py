@@ -13,13 +13,21 @@ from streams.letters import safe
 from streams.observing.standing import Standing, ranges
 
 LISTED = 16  # partitions; of more, those that are well are told in one line
+VERIFIED = {
+    "over": "stand in a segment in which they should not be",
+    "under": "are missing from one",
+    "answers": "stand elsewhere than the log says",
+    "wakes": "are due at another instant",
+    "sets": "have sets that do not agree with their states",
+}
 COLUMNS = ("partition", "state", "owner", "lag", "behind", "overdue", "outbox", "accounts", "epoch", "rules")
 
 
 def screen(found: Standing, *, whole: bool = False) -> RenderableType:
     """`whole`: every partition has its row."""
     told = found.plain()
-    return Group(*_problems(told), *_log(told, whole), *_sources(told), *_endpoints(told), *_footer(told))
+    parts = (_problems(told), _log(told, whole), _workers(told), _sources(told), _endpoints(told), _footer(told))
+    return Group(*(each for part in parts for each in part))
 
 
 def _problems(told: Mapping[str, Any]) -> Iterator[Text]:
@@ -60,6 +68,20 @@ def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def _workers(told: Mapping[str, Any]) -> Iterator[RenderableType]:
+    paced = [each for each in told["workers"] if each["seconds"]]
+    if not paced:
+        return
+    names = ("partitions", "records", "batches", "commit p50", "commit p99")
+    table = _table("worker", *names, "within", right=(*names, "within"))
+    for each in paced:
+        commits = (milliseconds(each[name]) for name in ("commit_p50_ms", "commit_p99_ms"))
+        counts = (len(each["partitions"]), each["records"], each["batches"])
+        table.add_row(*_cells((each["worker"], *(f"{n:,}" for n in counts), *commits, duration(each["seconds"]))))
+    yield Text()
+    yield table
+
+
 def _sources(told: Mapping[str, Any]) -> Iterator[RenderableType]:
     table = _table("source", "lag", "", right=("lag",))
     for each in told["sources"]:
@@ -90,6 +112,7 @@ def _footer(told: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield Text(safe(f"dead letters: {kinds or 'none'}", keep=""))
     waiting = ", ".join(f"{count:,} for {channel}" for channel, count in told["alerts_waiting"].items() if count)
     yield Text(safe(f"alerts waiting: {waiting or 'none'}", keep=""))
+    yield Text(verified(told["verified"]))
     yield Text(f"as of {told['as_of']}", style="dim")
 
 
@@ -102,6 +125,18 @@ def _table(*columns: str, right: Iterable[str] = ()) -> Table:
 
 def _cells(texts: Iterable[str]) -> list[Text]:
     return [Text(safe(each, keep="")) for each in texts]
+
+
+def verified(told: Mapping[str, Any] | None) -> str:
+    """What `isotherm verify` found last."""
+    if told is None:
+        return "never verified: isotherm verify compares Redis with the log"
+    found = [f"{told[kind]:,} {says}" for kind, says in VERIFIED.items() if told[kind]]
+    return f"last verified {told['at']}, {told['accounts']:,} accounts: {', '.join(found) or 'as the log says'}"
+
+
+def milliseconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.1f} ms"
 
 
 def duration(seconds: int) -> str:

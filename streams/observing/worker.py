@@ -170,9 +170,8 @@ class Scrape:
         yield Sample("isotherm_swept_accounts", its, partition.swept)
 
     def _counted(self, fold: Fold) -> Iterator[Sample]:
-        counts, changes = Counter(fold.counts), Counter(fold.changes)
+        counts, changes = counted(fold), Counter(fold.changes)
         for owned in fold.owned().values():
-            counts.update(owned.counts)
             changes.update(owned.changes)
         records, apart = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         for (what, source), count in counts.items():
@@ -204,6 +203,18 @@ class Scrape:
         if (alerting := self.watched.alerting) is not None:
             yield Sample("isotherm_alerts_sent_total", (), alerting.teller.sent)
             yield Sample("isotherm_alerts_given_up_total", (), alerting.teller.given_up)
+
+
+def counted(fold: Fold) -> Counter[tuple[str, str]]:
+    """Of all partitions, those that went elsewhere included."""
+    counts = Counter(fold.counts)
+    for owned in fold.owned().values():
+        counts.update(owned.counts)
+    return counts
+
+
+def folded_records(fold: Fold) -> int:
+    return sum(count for (what, _), count in counted(fold).items() if what not in NO_RECORDS)
 
 
 def about(role: str) -> Iterator[Sample]:

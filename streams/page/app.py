@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -22,19 +22,29 @@ from streams.page.operations import Operations
 from streams.page.rendering import Pages
 from streams.page.routes import Page
 from streams.page.sessions import Sessions
+from streams.page.shadow import Shadows
 from streams.page.signing_in import SigningIn
-from streams.page.survey import Surveys
+from streams.page.sizes import Counts, Sizes
+from streams.page.survey import Known, Surveys
 from streams.page.timeline import Timeline
+from streams.remembering import Remembered
 from streams.settings import Settings
+from streams.store.redis import connect
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+ENDED_WITHIN_S = 5.0
 
 
 def create(settings: Settings, tokens: Tokens, sessions: Sessions, pace: Pace | None = None) -> FastAPI:
     """The API and the page. `sessions` are of this process."""
     app = create_app(settings, tokens, pace, sessions.holder)
     pages = Pages()
-    board = Board(app.state.api, settings)
-    looks, surveys = Looks(app.state.api), Surveys(app.state.api, settings.partitions)
-    page = Page(app.state.api, pages, board, Timeline(settings), looks, surveys)
+    redis, api = connect(settings), app.state.api
+    board = Board(api, settings)
+    sizes = Sizes(api.reader, api.clock, Remembered(redis, "sizes", settings.namespace, Counts))
+    looks, shadows = Looks(api, sizes), Shadows(redis, settings)
+    surveys = Surveys(api, settings.partitions, Remembered(redis, "quality", settings.namespace, Known))
+    page = Page(api, pages, board, Timeline(settings), looks, surveys, shadows)
     for path, endpoint, right in page.routes():
         app.add_api_route(
             path, endpoint, dependencies=wants(right), include_in_schema=False, response_class=Response
@@ -52,24 +62,29 @@ def create(settings: Settings, tokens: Tokens, sessions: Sessions, pace: Pace | 
     require_rights(app.routes)
     _tell_people(app, pages)
     app.add_middleware(SigningIn, sessions=sessions, pages=pages)
-    _live_with(app, board, looks, surveys, desk)
+    ends = (board.end, looks.end, surveys.newest.end, shadows.newest.end, desk.end, redis.aclose)
+    _live_with(app, (sizes.run, surveys.run), ends)
     return app
 
 
-def _live_with(app: FastAPI, board: Board, looks: Looks, surveys: Surveys, desk: Desk) -> None:
+def _live_with(app: FastAPI, runs: Iterable[Work], ends: Iterable[Work]) -> None:
     """Samples are taken while the application runs; what is being read when it ends is given up."""
     lifespan = app.router.lifespan_context
 
     @asynccontextmanager
     async def with_page(app: FastAPI) -> AsyncIterator[Any]:
         async with lifespan(app) as state:
-            sampling = asyncio.create_task(looks.sizes.run())
+            running = [asyncio.create_task(run()) for run in runs]
             try:
                 yield state
             finally:
-                sampling.cancel()
-                ending = (board.end(), looks.end(), surveys.newest.end(), desk.end())
-                await asyncio.gather(sampling, *ending, return_exceptions=True)
+                for each in running:
+                    each.cancel()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(ENDED_WITHIN_S):
+                        await asyncio.gather(*running, return_exceptions=True)
+                        for end in ends:
+                            await end()
 
     app.router.lifespan_context = with_page
 

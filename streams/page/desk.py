@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import structlog
 from aiokafka.errors import KafkaError
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from rules.changes import iso
 from rules.errors import RulesetError
@@ -155,6 +155,8 @@ def _why(what: str, error: Exception) -> str:
             return f"{error.problems[0]}. Mend the file, then start this process again."
         case TopicsError():
             return f"{error}; or this process may not read it."
+        case NoPermissionError():
+            return f"Redis lets this process read only some of it ({what}): its user lacks a right."
         case RedisError():
             return "Redis does not answer: does it run, and is ISOTHERM_REDIS right?"
         case KafkaError():

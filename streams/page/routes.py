@@ -8,7 +8,7 @@ import io
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import Query, Request
@@ -27,20 +27,24 @@ from streams.api.problems import Refused
 from streams.api.rights import Right
 from streams.page.board import Board
 from streams.page.live import Live
-from streams.page.looks import Looks
+from streams.page.looks import MEMBERS, Looks
 from streams.page.rendering import Pages, account_path, segment_path
+from streams.page.shadow import Shadows
 from streams.page.survey import Surveys
 from streams.page.timeline import Timeline, evidence_of
 from streams.page.views import account as account_view
 from streams.page.views import now as now_view
 from streams.page.views import quality as quality_view
 from streams.page.views import segments as segments_view
+from streams.page.views import shadow as shadow_view
 from streams.reading import Found
+from streams.remembering import SPANS
 from streams.subscribe import Filter
 
-PAGE, LINES, CLAIMS = 50, 7, 50
+PAGE, LINES, CLAIMS = MEMBERS, 7, 50
 SORTS = {"since": "who came last", "stays_until": "whose time is up first", "account": "id"}
 Text = Annotated[str, Query(max_length=NAME_LONGEST)]
+Over = Literal["day", "35d"]
 Cursor = Annotated[str, Query(max_length=CURSOR_LONGEST)]
 
 
@@ -54,6 +58,7 @@ class Page:
     timeline: Timeline
     looks: Looks
     surveys: Surveys
+    shadows: Shadows
 
     async def now(self, request: Request) -> Response:
         board = await self.board.now.fresh()
@@ -98,11 +103,37 @@ class Page:
     async def segments(self, request: Request) -> Response:
         """Every dimension with its largest segments."""
         ruleset, counts = await self.api.reader.ruleset(), await self.looks.counts.must()
-        shown = {"overviews": segments_view.overviews(ruleset, counts)}
+        shadow = await self.shadows.newest.get()
+        differing = shadow.newest[1].differing if shadow and shadow.newest else 0
+        shown = {
+            "overviews": segments_view.overviews(ruleset, counts), "has_shadow": shadow is not None,
+            "differing": differing,
+        }  # fmt: skip
         return self._page(request, "segments.html", "segments", shown, live="/live")
 
+    async def shadow(self, request: Request, over: Over = "day") -> Response:
+        """Other rules beside those in force: what differs, now and over time."""
+        await self.api.clock.keep()
+        shadow, now = await self.shadows.newest.get(), self.api.clock.now()
+        if shadow is None:
+            return self._page(request, "shadow.html", "segments", {"shadow": None}, live="/live")
+        newest = shadow.newest
+        chart = shadow_view.series(shadow.samples[SPANS[over]], LINES)
+        shown = {
+            "shadow": shadow, "changes": await self.shadows.changes(shadow), "chart": chart,
+            "since": iso(shadow.since) if shadow.since else None, "is_idle": shadow.is_idle(now),
+            "at": iso(newest[0]) if newest else None,
+            "rows": shadow_view.rows(newest[1], shadow.in_force) if newest else [],
+            "places": len(newest[1].places) if newest else 0, "switch": _switch(request, over),
+        }  # fmt: skip
+        return self._page(request, "shadow.html", "segments", shown, live="/live")
+
     async def dimension(
-        self, request: Request, dimension: Name, beside: Annotated[Text, Query(alias="with")] = ""
+        self,
+        request: Request,
+        dimension: Name,
+        beside: Annotated[Text, Query(alias="with")] = "",
+        over: Over = "day",
     ) -> Response:
         """Sizes, moves, outcomes, overlap."""
         ruleset = await self.api.reader.ruleset()
@@ -116,11 +147,11 @@ class Page:
         names = [each.segment for each in found]
         drawn = [each.segment for each in sorted(found, key=lambda each: -each.count)[:LINES]]
         outcome_names, outcomes = segments_view.outcomes(asked.name, names, tallied)
-        sizes = self.looks.sizes
+        sizes = self.looks.sizes.of(asked.name, SPANS[over])
         shown = {
             "dimension": asked, "sizes": found, "span": DAYS_KEPT, "kept": DAYS_KEPT, "drawn": drawn,
-            "since": iso(sizes.since) if sizes.since else None,
-            "chart": segments_view.series(sizes.of(asked.name), drawn),
+            "chart": segments_view.series([*sizes, (self.api.clock.now(), counts)], drawn),
+            "switch": _switch(request, over),
             "moves": segments_view.movements(asked, tallied),
             "volatility": segments_view.volatility(asked.name, tallied, sum(counts.values())),
             "outcome_names": outcome_names, "outcomes": outcomes, "others": others, "beside": beside,
@@ -142,23 +173,32 @@ class Page:
         """What a segment is, and who is in it, a page at a time."""
         await self.api.clock.keep()
         ruleset = await self.api.reader.ruleset()
-        asked, whole, following = dimension_of(ruleset, dimension), True, None
+        asked, whole, following, is_sorted = dimension_of(ruleset, dimension), True, None, True
         if q.strip():
             rows, whole = await self.api.members.search(dimension, segment, q.strip(), PAGE)
         else:
-            page = await self.api.members.page(dimension, segment, sort, PAGE, cursor)
+            page, is_sorted = await self._members(dimension, segment, sort, cursor)
             rows = page.accounts
-            following = segment_path(dimension, segment, sort=sort, cursor=page.next) if page.next else None
+            if page.next and is_sorted:
+                following = segment_path(dimension, segment, sort=sort, cursor=page.next)
         scores = {f"score:{name}": f"{each.label}, highest first" for name, each in scores_of(ruleset).items()}
         shown = {
             "dimension": asked, "segment": segment, "known": asked.segment(segment), "rows": rows, "whole": whole,
             "rule": segments_view.definition(ruleset, dimension, segment), "q": q, "sort": sort,
             "sorts": SORTS | scores,
-            "next": following, "page_size": PAGE,
+            "next": following, "page_size": PAGE, "is_sorted": is_sorted,
             "count": (await self.api.reader.counts(dimension))[dimension][segment],
             "csv": f"{segment_path(dimension, segment)}/members.csv?{urlencode({'sort': sort})}",
         }  # fmt: skip
-        return self._page(request, "segment.html", "segments", shown)
+        return self._page(request, "segment.html", "segments", shown, live="" if is_sorted else "/live")
+
+    async def _members(self, dimension: str, segment: str, sort: str, cursor: str) -> tuple[SomeMembers, bool]:
+        """Some members, and whether they are sorted as asked: by id, until many are."""
+        if cursor:
+            return await self.api.members.page(dimension, segment, sort, PAGE, cursor), True
+        if (found := await self.looks.members(dimension, segment, sort)) is not None:
+            return found, True
+        return await self.api.members.page(dimension, segment, "account", PAGE, ""), False
 
     async def members_csv(self, dimension: Name, segment: Name, sort: Text = "account") -> Response:
         """All accounts of a segment. What is wrong is told before the first line."""
@@ -179,16 +219,17 @@ class Page:
                 return
             page = await self.api.members.page(dimension, segment, sort, PAGE_AT_MOST, page.next)
 
-    async def quality(self, request: Request) -> Response:
+    async def quality(self, request: Request, over: Over = "35d") -> Response:
         """How good the data is, as of the newest survey; the first one after the start takes a moment."""
         survey = await self.surveys.newest.get(patience_s=0.5)
-        first = self.surveys.trend[0][0] if self.surveys.trend else None
+        trend = self.surveys.trend.over(SPANS[over])
         claimed = sorted(survey.claimed_twice.items()) if survey else []
+        gaps = quality_view.gaps(survey.gaps) if survey else []
         shown = {
             "survey": survey, "at": iso(survey.at) if survey else None, "done": self.surveys.done,
-            "of": self.surveys.of, "first": iso(first) if first else None,
-            "facts": quality_view.fact_rows(survey.quality, self.surveys.trend) if survey else [],
-            "gaps": quality_view.gaps(survey.gaps) if survey else [],
+            "of": self.surveys.of, "first": iso(trend[0][0]) if trend else None, "switch": _switch(request, over),
+            "facts": quality_view.fact_rows(survey.quality, trend) if survey else [],
+            "chart": quality_view.series(trend, gaps, LINES), "gaps": gaps,
             "sources": sorted(survey.sources.items()) if survey else [],
             "claims": [(domain.removeprefix("domain:"), *_claims(who)) for domain, who in claimed[:CLAIMS]],
             "claimed": len(claimed),
@@ -215,9 +256,16 @@ class Page:
         yield "/story/{account:path}", self.story, Right.READ
         yield "/quality", self.quality, Right.READ
         yield "/segments", self.segments, Right.READ
+        yield "/shadow", self.shadow, Right.READ
         yield "/segments/{dimension}", self.dimension, Right.READ
         yield "/segments/{dimension}/{segment}", self.segment, Right.READ
         yield "/segments/{dimension}/{segment}/members.csv", self.members_csv, Right.READ
+
+
+def _switch(request: Request, over: str) -> list[tuple[str, str, bool]]:
+    """How far back a chart may go: words, address, whether it does."""
+    asked = dict(request.query_params)
+    return [(each.title, f"?{urlencode(asked | {'over': name})}", name == over) for name, each in SPANS.items()]
 
 
 def _claims(who: str) -> tuple[str, str]:

@@ -1,22 +1,19 @@
-"""How large segments were. Redis keeps how large they are, and moves a day; the rest this process remembers.
-
-A sample of all sizes is taken every EVERY_S. When there are too many, every second one goes and samples come half
-as often, so the whole time since the start stays in view.
-"""
+"""How large segments were. The folds keep how large they are, and moves by day; the rest is sampled here."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 from redis.exceptions import RedisError
 
 from streams.clock import ClockSteppedError, RedisClock
 from streams.reading import Reader
+from streams.remembering import DAY, Remembered, Span
 
 log = structlog.get_logger()
-EVERY_S, MOST = 5.0, 720
+LOOK_S = 5.0
 Counts = dict[str, dict[str, int]]
 
 
@@ -24,28 +21,29 @@ Counts = dict[str, dict[str, int]]
 class Sizes:
     reader: Reader
     clock: RedisClock
-    every_s: float = EVERY_S
-    samples: list[tuple[int, Counts]] = field(default_factory=list)  # (instant, sizes), the oldest first
+    kept: Remembered[Counts]
 
     async def run(self) -> None:
         """Until it is cancelled."""
         while True:
             try:
-                await self.clock.keep()
-                self.take(self.clock.now(), await self.reader.counts())
+                await self.take()
             except (RedisError, OSError, ClockSteppedError) as error:
                 log.info("no sample of sizes", why=f"{type(error).__name__}: {error}")
-            await asyncio.sleep(self.every_s)
+            await asyncio.sleep(LOOK_S)
 
-    def take(self, at: int, counts: Counts) -> None:
-        self.samples.append((at, counts))
-        if len(self.samples) > MOST:
-            del self.samples[1:-1:2]
-            self.every_s *= 2
+    async def take(self) -> None:
+        """A sample of all sizes, if one is due and there are rules. Segments that hold nobody are left out."""
+        await self.clock.keep()
+        await self.kept.read()
+        now = self.clock.now()
+        if not self.kept.is_due(DAY, now):
+            return
+        counts = await self.reader.counts()
+        if counts and await self.kept.wants(now):
+            await self.kept.keep(
+                now, {name: {each: n for each, n in of.items() if n} for name, of in counts.items()}
+            )
 
-    @property
-    def since(self) -> int | None:
-        return self.samples[0][0] if self.samples else None
-
-    def of(self, dimension: str) -> list[tuple[int, dict[str, int]]]:
-        return [(at, counts[dimension]) for at, counts in self.samples if dimension in counts]
+    def of(self, dimension: str, span: Span) -> list[tuple[int, dict[str, int]]]:
+        return [(at, counts[dimension]) for at, counts in self.kept.over(span) if dimension in counts]

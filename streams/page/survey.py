@@ -1,30 +1,36 @@
 """How good the data is, from every account as it stands: read in slices in the background, and kept for a while.
 
-100,000 accounts take some seconds of work. They are spread out so that whoever looks at another page meanwhile
-does not wait, and the whole is done anew at most as often as it takes a tenth of the time.
+100,000 accounts take ten to fifteen seconds of work. They are spread out so that whoever looks at another page
+meanwhile does not wait, and the whole is done anew at most as often as it takes a tenth of the time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field
 
 import msgspec
+import structlog
+from redis.exceptions import RedisError
 
 from rules.quality import Quality
 from rules.records import is_visitor
 from rules.ruleset import Ruleset
 from rules.state import NEVER, UNCLASSIFIED, AccountState, standing_in
 from streams.api.app import Api
+from streams.clock import ClockSteppedError
 from streams.page.keeping import Kept
 from streams.page.views.account import leaves
+from streams.remembering import MONTH, Remembered
 from streams.store.base import unpack_state
 
+log = structlog.get_logger()
 ANEW_S = 30.0
 AT_ONCE_S, REST_S = 0.01, 0.02  # of work without a pause, and how long that is
-TREND = 200  # surveys remembered
+
+Known = tuple[int, dict[str, int]]  # how many accounts there were; fact -> of how many it was known
 
 
 class BySource(msgspec.Struct):
@@ -75,13 +81,25 @@ class Survey:
 class Surveys:
     api: Api
     partitions: int
+    trend: Remembered[Known]
     done: int = 0  # accounts of the survey that is being made
     of: int = 0
     newest: Kept[Survey] = field(init=False)
-    trend: deque[tuple[int, int, dict[str, int]]] = field(default_factory=lambda: deque(maxlen=TREND))
 
     def __post_init__(self) -> None:
         self.newest = Kept(self._make, age_s=ANEW_S, share=0.1)
+
+    async def run(self) -> None:
+        """Until it is cancelled: also when nobody looks, there is one for each of the trend's coarse steps."""
+        while True:
+            await asyncio.sleep(MONTH.step / 1000)
+            try:
+                await self.api.clock.keep()
+                await self.trend.read()
+                if self.trend.is_due(MONTH, self.api.clock.now()):
+                    await self.newest.get()
+            except (RedisError, OSError, ClockSteppedError) as error:
+                log.info("no survey", why=f"{type(error).__name__}: {error}")
 
     async def _make(self) -> Survey:
         await self.api.clock.keep()
@@ -100,6 +118,8 @@ class Surveys:
                         await asyncio.sleep(REST_S)
                         began = time.monotonic()
         survey.claimed_twice = await reader.claimed_twice()
-        known = {name: each.known for name, each in survey.quality.facts.items()}
-        self.trend.append((survey.at, survey.quality.accounts, known))
+        now = self.api.clock.now()
+        if await self.trend.wants(now):
+            known = {name: each.known for name, each in survey.quality.facts.items()}
+            await self.trend.keep(now, (survey.quality.accounts, known))
         return survey

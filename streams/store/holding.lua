@@ -1,4 +1,5 @@
 -- The links that name one of some people, or that lead to a visitor whose own link is one of some: digest, link ...
+-- KEYS  1 the last change of a link, which says where all of them are
 -- ARGV  1 what the packed hashes are called  2 the first of them  3 the one behind the last  4 n people, people ..
 --       then digests in hexadecimal ..
 local people, wanted = tonumber(ARGV[4]), {}

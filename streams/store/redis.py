@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from ssl import TLSVersion
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
@@ -37,6 +38,7 @@ from streams.store.base import (
     unpack_partition,
     unpack_state,
 )
+from streams.store.cluster import Cluster
 from streams.store.sweeping import AHEAD, SLICE, Ahead, Smallest
 from streams.store.together import Together
 
@@ -48,20 +50,27 @@ _NAMES = Path(__file__).with_name("names.lua").read_text()
 
 def connect(settings: Settings, timeout: float = 5.0) -> Redis:
     """A client that never retries by itself: on the commit path only we know what may be sent twice."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
     if password := settings.redis_password.get_secret_value():
         options["password"] = password
-    if settings.redis.startswith("rediss:"):
+    if settings.redis.startswith("rediss"):
         options |= {"ssl_check_hostname": True, "ssl_cert_reqs": "required", "ssl_min_version": TLSVersion.TLSv1_2}
         named = {"ca_certs": settings.redis_ca, "certfile": settings.redis_cert, "keyfile": settings.redis_key}
         options |= {f"ssl_{name}": path for name, path in named.items() if path}
-    redis = Redis.from_url(
-        settings.redis,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        **options,
-    )
+    url = urlsplit(settings.redis)
+    if not settings.redis_cluster:
+        return _client(settings.redis, options)
+    scheme, (user, at, _) = url.scheme.removesuffix("+cluster"), url.netloc.rpartition("@")
+
+    def node(host: str, port: int) -> Redis:
+        place = f"[{host}]" if ":" in host else host
+        return _client(url._replace(scheme=scheme, netloc=f"{user}{at}{place}:{port}").geturl(), options)
+
+    return Cluster(node(url.hostname or "", url.port or 6379), node)
+
+
+def _client(url: str, options: dict[str, Any]) -> Redis:
+    redis = Redis.from_url(url, retry=Retry(NoBackoff(), 0), **options)
     pool: Any = redis.connection_pool
     pool.connection_class = type("Resettable", (_Resettable, pool.connection_class), {})
     return redis
@@ -132,11 +141,14 @@ class RedisStore:
         known = self._ahead.get(partition)
         found = known.next(account, limit) if known is not None else None
         if found is None:
-            smallest = Smallest(account, max(limit, AHEAD))
-            cursor = b"0"
+            smallest, accounts = Smallest(account, max(limit, AHEAD)), self._keys[partition].accounts
+            cursor, begun = b"0", None
             while True:
-                keys, arguments = [self._keys[partition].accounts], [cursor, SLICE]
-                cursor, names = await self._together.run(self._names, keys, arguments)
+                last, (cursor, names) = cursor, await self._together.run(self._names, [accounts], [cursor, SLICE])
+                if last == b"0":
+                    begun = self._home(accounts)
+                elif begun is not self._home(accounts):
+                    raise RedisError(f"{accounts} came to another node of the cluster while it was gone through")
                 smallest.hear(names)
                 if cursor == b"0":
                     break
@@ -145,6 +157,10 @@ class RedisStore:
             if (held := self._held.get(partition)) is not None:
                 self._ahead[partition] = Ahead(*held, account, ahead, whole)
         return found
+
+    def _home(self, key: str) -> object:
+        """Where a key is: a cursor of one node means nothing to another."""
+        return self._redis.home(key) if isinstance(self._redis, Cluster) else None
 
     def _follow(self, commit: Commit, is_written: bool) -> None:
         """What we know of a partition, after a commit."""

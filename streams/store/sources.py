@@ -366,7 +366,8 @@ class SourceStore:
     async def _look_through(self, what: Sequence[Any]) -> dict[bytes, str]:
         found, name = list[bytes](), keys.links(self._namespace)
         for start in range(0, BUCKETS, LOOKED_THROUGH):
-            found += await self._holding(args=[name, start, start + LOOKED_THROUGH, *what])
+            told = [name, start, start + LOOKED_THROUGH, *what]
+            found += await self._holding(keys=[keys.changed(self._namespace)], args=told)
         return {digest: link.decode() for digest, link in zip(found[::2], found[1::2], strict=True)}
 
     async def paused(self, topic: str, partition: int) -> str:

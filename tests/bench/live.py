@@ -70,14 +70,10 @@ class Installation:
         settings = self.settings
         await topics.create(settings)
         await self._deploy()
-        given = {
-            f"ISOTHERM_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-            for name, value in settings.model_dump().items()
-        }
         with (self.directory / "worker.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "streams.cli", "worker", "--log-level", "warning"],
-                env=os.environ | given,
+                env=os.environ | self.environment,
                 cwd=self.directory,
                 stdout=log,
                 stderr=log,
@@ -94,6 +90,14 @@ class Installation:
                 missing = error
                 await asyncio.sleep(0.25)
         raise missing
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings, as a process is given them."""
+        return {
+            f"ISOTHERM_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            for name, value in self.settings.model_dump().items()
+        }
 
     def stop(self) -> None:
         if self.process is not None:
@@ -213,24 +217,25 @@ def undisturbed() -> Iterator[None]:
 
 @dataclass(slots=True)
 class Schedule:
-    """Keeps the rate: event n is due n / RATE seconds after the start, whatever happened to the one before."""
+    """Keeps the rate: event n is due n / rate seconds after the start, whatever happened to the one before."""
 
     seconds: float
+    rate: int = RATE
     late_ms: float = 0.0
 
     async def run(self, send: Any) -> None:
         begun = time.perf_counter()
-        count = int(self.seconds * RATE)
+        count = int(self.seconds * self.rate)
         number = 0
         while number < count:
             elapsed = time.perf_counter() - begun
-            due = min(count, int(elapsed * RATE) + 1)
+            due = min(count, int(elapsed * self.rate) + 1)
             if due > number:
-                self.late_ms = max(self.late_ms, (elapsed - number / RATE) * 1000)
+                self.late_ms = max(self.late_ms, (elapsed - number / self.rate) * 1000)
             while number < due:
                 await send(number)
                 number += 1
-            await asyncio.sleep(max(0.0, begun + number / RATE - time.perf_counter()))
+            await asyncio.sleep(max(0.0, begun + number / self.rate - time.perf_counter()))
 
 
 async def floor(settings: Settings, name: str, seconds: float) -> Latency:
@@ -262,13 +267,13 @@ async def floor(settings: Settings, name: str, seconds: float) -> Latency:
     return Latency(name, ms, len(measured) - len(ms), schedule.late_ms)
 
 
-async def changes(installation: Installation, name: str, seconds: float) -> Latency:
+async def changes(installation: Installation, name: str, seconds: float, rate: int = RATE) -> Latency:
     """From append on `web.activity` to readable on `segment.changes`."""
     settings, serial = installation.settings, installation.serial
     web = settings.topics(topics.WEB_ACTIVITY)
     sent: dict[str, float] = {}
     got: dict[str, float] = {}
-    schedule = Schedule(SETTLING_S + seconds)
+    schedule = Schedule(SETTLING_S + seconds, rate)
     fresh_from = next(serial)
     with undisturbed():
         async with (
@@ -284,12 +289,12 @@ async def changes(installation: Installation, name: str, seconds: float) -> Late
                     return
                 group = f"f-{fresh_from}-{number}"
                 value = page(serial_, now, group, "/pricing")
-                if number >= SETTLING_S * RATE:
+                if number >= SETTLING_S * rate:
                     sent[f"group:{group}"] = time.perf_counter()
                 await kafka.send(web, value, key=_key(serial_))
 
             async def read() -> None:
-                expected = int(seconds * RATE) // FRESH
+                expected = int(seconds * rate) // FRESH
                 while len(got) < expected:
                     for value, at, _ in await reader.some(0.2):
                         account = json.loads(value)["data"]["account"]

@@ -13,6 +13,8 @@
     delivery             webhooks: how late a change is at 10 endpoints, and memory while one of them is down
     identity             Redis' memory a contact, and the router when a million are known
     plan                 `isotherm plan` of 100,000 accounts under the whole library
+    filling              how late changes are while a backfill runs
+    page                 the page with 100,000 accounts: each of its addresses over HTTP, and in a browser
 
 Contestants take turns, round after round, so that a machine that drifts drifts for all; a first, short run of each
 finds out how many events keep it busy for ten seconds, and its outputs are compared with a reference. CPU seconds
@@ -34,7 +36,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -43,6 +45,7 @@ from typing import Any
 import checking
 import collecting
 import delivering
+import filling
 import knowing
 import live
 import loading
@@ -51,6 +54,7 @@ import scaling
 import serving
 import size
 import uvloop
+import viewing
 import workload
 from events import create_topic
 from redis import Redis
@@ -67,7 +71,7 @@ PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 RESULTS = ROOT / ".isotherm" / "bench.json"
 SECTIONS = (
     "fold", "router", "both", "memory", "ladder", "latency", "exit", "load", "rules",
-    "size", "collect", "api", "delivery", "identity", "plan",
+    "size", "collect", "api", "delivery", "identity", "plan", "filling", "page",
 )  # fmt: skip
 RUN_WITHIN = 300.0  # seconds for one contestant's run
 MOST = 1_500_000  # events in a topic
@@ -339,24 +343,32 @@ def _peer(name: str, output: str, count: int) -> list[str]:
 
 def lateness(bench: Bench, which: list[str]) -> None:
     """On Apache Kafka, and apart from it on the embedded broker."""
-    with tempfile.TemporaryDirectory(prefix="isotherm-bench-") as directory:
-        _on_apache(bench, which, Path(directory))
+    _on_apache(bench, which)
     if not (bench.quick and bench.latencies):
         with Embedded(bench.fresh("late")) as servers:
             _late(bench, which, "embedded", servers.kafka, servers.redis, partitions=8, idempotence=False, wait=5)
     bench.tables.append(lateness_table(bench, which))
 
 
-def _on_apache(bench: Bench, which: list[str], directory: Path) -> None:
+def _on_apache(bench: Bench, which: list[str]) -> None:
+    with _apache_pair(bench, "Only the embedded broker's latency is shown") as servers:
+        if servers is not None:
+            _late(bench, which, "Apache Kafka", *servers, partitions=64, idempotence=True, wait=20)
+
+
+@contextmanager
+def _apache_pair(bench: Bench, without: str) -> Iterator[tuple[str, str] | None]:
+    """Addresses of Apache Kafka and a Valkey; None where it cannot be had, which is said."""
     kafka_tests = _apache()
     try:
         kafka_tests.obtain()
     except kafka_tests.Unobtainable as error:
-        bench.omit(f"Apache Kafka: {error}. Only the embedded broker's latency is shown")
+        bench.omit(f"Apache Kafka: {error}. {without}")
+        yield None
         return
-    with kafka_tests.ApacheKafka(directory / "kafka") as kafka, Valkey(bench.fresh("valkey")) as valkey:
+    with kafka_tests.ApacheKafka(bench.fresh("kafka")) as kafka, Valkey(bench.fresh("valkey")) as valkey:
         bench.about["kafka"] = "Apache Kafka 4.1 in one JVM"
-        _late(bench, which, "Apache Kafka", kafka.address, valkey.url, partitions=64, idempotence=True, wait=20)
+        yield kafka.address, valkey.url
 
 
 def _apache() -> Any:
@@ -497,6 +509,43 @@ def plan(bench: Bench) -> None:
     bench.tables.append(planning.table(found))
 
 
+# -- a backfill beside the worker
+
+
+def backfill(bench: Bench) -> None:
+    """On Apache Kafka: the embedded broker is busy enough with somebody who reads a whole log."""
+    directory = bench.fresh("filling")
+    directory.mkdir()
+    with _apache_pair(bench, "How late changes are beside a backfill is not shown") as servers:
+        if servers is None:
+            return
+        settings = Settings(
+            kafka=servers[0],
+            redis=servers[1],
+            partitions=16,
+            topic_prefix="filling.",
+            namespace="filling",
+            person_key="bench",
+        )
+        installation = live.Installation(settings, directory)
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                found = runner.run(filling.measure(installation, 3 * bench.seconds))
+        finally:
+            installation.stop()
+    missing = found.without.missing + found.beside.missing
+    bench.check("changes beside a backfill", f"{missing} never came" if missing else "")
+    bench.tables.append(filling.table("Apache Kafka, 16 partitions", found))
+
+
+# -- the page
+
+
+def page(bench: Bench) -> None:
+    accounts = 3_000 if bench.quick else 100_000
+    bench.tables.append(viewing.table(viewing.measure(bench.fresh("page"), accounts, 64, bench.say)))
+
+
 # -- all together
 
 
@@ -544,6 +593,10 @@ def sections(chosen: tuple[str, ...]) -> Iterator[Callable[[Bench], None]]:
         yield identity
     if "plan" in chosen:
         yield plan
+    if "filling" in chosen:
+        yield backfill
+    if "page" in chosen:
+        yield page
 
 
 def report(bench: Bench, console: Console, markdown: bool, seconds: float) -> None:

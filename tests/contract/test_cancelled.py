@@ -33,8 +33,8 @@ async def filled(store: RedisStore) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_no_reply_is_mixed_up(redis: Any, seed: int) -> None:
-    drawn, store, sources = random.Random(seed), RedisStore(redis, PARTITIONS), SourceStore(redis, "isotherm")
+async def test_no_reply_is_mixed_up(client: Any, seed: int) -> None:
+    drawn, store, sources = random.Random(seed), RedisStore(client, PARTITIONS), SourceStore(client, "isotherm")
     tokens = await filled(store)
     answered = 0
 

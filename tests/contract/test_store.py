@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -10,17 +10,25 @@ import pytest
 from rules.fold import Partition
 from rules.state import NEVER, AccountState, Standing, pack
 from streams.keys import PartitionKeys, tag
+from streams.settings import Settings
 from streams.store.base import Acquired, Commit, Committed, Outbound, Refused, Store, pack_state, unpack_state
 from streams.store.memory import MemoryStore
-from streams.store.redis import RedisStore
+from streams.store.redis import RedisStore, connect
 from streams.store.sources import link_digest
+from streams.store.switching import forget
 
 PARTITIONS = 4
 
 
-@pytest.fixture(params=["memory", "redis"])
-def store(request: pytest.FixtureRequest, redis: Any) -> Store:
-    return MemoryStore() if request.param == "memory" else RedisStore(redis, PARTITIONS)
+@pytest.fixture(params=["memory", "redis", "cluster"])
+async def store(request: pytest.FixtureRequest, redis: Any) -> AsyncIterator[Store]:
+    if request.param == "memory":
+        yield MemoryStore()
+    elif request.param == "redis":
+        yield RedisStore(redis, PARTITIONS)
+    else:
+        async with connect(Settings(redis=request.getfixturevalue("cluster").url)) as cluster:
+            yield RedisStore(cluster, PARTITIONS)
 
 
 def commit(acquired: Acquired, **given: Any) -> Commit:
@@ -248,14 +256,14 @@ def test_a_state_takes_less_than_it_is_packed() -> None:
 # -- what the owner asks -------------------------------------------------------------------------------------
 
 
-async def test_an_emptied_store_is_not_somebody_elses(store: Any, redis: Any) -> None:
+async def test_an_emptied_store_is_not_somebody_elses(store: Any) -> None:
     """Nobody took the partition over: its owner takes it again, from where the store stands."""
     acquired = await store.acquire(0)
     await store.commit(commit(acquired))
     if isinstance(store, MemoryStore):
         store = MemoryStore()
     else:
-        await redis.flushall()
+        assert await forget(store._redis, PartitionKeys.of(0, PARTITIONS)) == 1
     again = Acquired(acquired.token, Partition(0, offset=1))
     assert await store.commit(commit(again)) == Refused("moved", 0)
     assert await store.owners([0]) == [("", 0)]

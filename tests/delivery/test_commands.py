@@ -25,7 +25,7 @@ from streams.producer import partition_of
 from streams.settings import Settings
 from streams.store.base import pack_state
 from tests.delivery.conftest import PARTITIONS, SECRET, WITHIN_S, Receiver, down, fine, id_of, moved
-from tests.live.conftest import Worker, environment
+from tests.live.conftest import Worker, environment, working
 
 ENDPOINTS = """\
 allow: [127.0.0.0/8]
@@ -52,11 +52,8 @@ def settings(settings: Settings, receiver: Receiver, tmp_path: Path, monkeypatch
 @pytest.fixture
 async def worker(settings: Settings, tmp_path: Path) -> AsyncIterator[Worker]:
     await topics.create(settings)
-    made = Worker(settings, tmp_path / "worker.log")
-    made.start()
-    yield made
-    if made.process is not None and made.process.poll() is None:
-        made.kill()
+    with working(settings, tmp_path / "worker.log") as made:
+        yield made
 
 
 @dataclass

@@ -122,6 +122,10 @@ async def test_a_new_measure_gets_its_past_though_who_gives_it_is_killed(
     again = json.loads(done(settings, "backfill", "--json"))
     assert (again["deployments"], again["accounts"]) == ([], 0)
     assert "its past" not in done(settings, "deployments")
+
+    longer = rules(tmp_path, VISITS + "---" + DEMOS.replace("60d", "90d"))
+    put = json.loads(done(settings, "deploy", str(longer), "--backfill", "90d", "--json"))
+    assert put["backfill"]["deployments"] == [put["deployment"]]
     assert worker.stop() == 0
 
 

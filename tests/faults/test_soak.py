@@ -30,6 +30,7 @@ from tests.faults.world import RULES, World, traffic
 MINUTES = float(os.environ.get("ISOTHERM_SOAK_MINUTES", "20"))
 SEED = int(os.environ.get("ISOTHERM_SOAK_SEED") or time.time())
 LONG_S = 300.0  # the longest outage; a tenth of the soak when that is shorter
+PATIENCE_MS = 2 * int(LONG_S * 1000)
 WITHIN_S = 900.0  # until all that waited in a long outage is done
 SAMPLED_S = 2.0
 GROWTH = 1.25  # of the median from the second third to the last
@@ -160,7 +161,7 @@ async def test_soak(world: World, rows: Rows) -> None:
     await world.ready()
     until = time.monotonic() + MINUTES * 60
     longest = 0.0
-    async with traffic(world, seed=SEED, rate=30, duplicates=0.1, late=0.1):
+    async with traffic(world, seed=SEED, rate=30, duplicates=0.1, late=0.1, patience_ms=PATIENCE_MS):
         sampling = asyncio.create_task(soak.sample())
         while time.monotonic() < until:
             (harm,) = soak.random.choices([each for each, _ in HARMS], [often for _, often in HARMS])

@@ -70,6 +70,8 @@ class Traffic:
     late: float = 0.05  # how many happened some time ago
     late_ms: int = 20_000  # at most so long; a window of the rules is 12 s at most
     skew_ms: int = 0  # how far the clock of who sends is ahead
+    # Longer than the longest outage: an idempotent producer of aiokafka that gave a message up is of no more use.
+    patience_ms: int = 60_000
     acked: list[Place] = field(default_factory=list)
     refused: int = 0  # not acknowledged: they may be there or not
     _count: int = 0
@@ -84,7 +86,7 @@ class Traffic:
             acks="all",
             enable_idempotence=True,
             max_request_size=2 * LARGEST_MESSAGE,
-            request_timeout_ms=60_000,
+            request_timeout_ms=self.patience_ms,
         )
         await self._kafka.start()
         self._task = asyncio.create_task(self._run())

@@ -1,6 +1,6 @@
-"""Run the tests marked `kafka` against Apache Kafka: python tests/kafka/run.py [pytest arguments]
+"""Run the tests of servers against Apache Kafka and redis-server: python tests/kafka/run.py [pytest arguments]
 
-First with the embedded Valkey, then, with those marked `redis` too, with the system's redis-server. The status is
+Those marked `kafka` or `redis`, with the embedded Valkey where no redis-server is installed. The status is
 pytest's, or 75 when Apache Kafka cannot be had here: no Java 17, no Maven, or no answer from Maven Central. With
 ISOTHERM_KAFKA_OPTIONAL=1 that passes instead, as loudly.
 """
@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from broker import HERE, JARS, OLDEST_JAVA, ApacheKafka, RedisServer, java_version
@@ -30,8 +31,8 @@ MAVEN = [
 ]
 
 
-# What a browser shows does not depend on which broker it comes from.
-ONCE = ("--ignore", "tests/page")
+# What a browser shows, and what the pages say, does not depend on which broker it comes from.
+ONCE = ("--ignore", "tests/page", "--ignore", "tests/docs")
 
 
 class Unobtainable(Exception):
@@ -74,25 +75,22 @@ def download() -> None:
 
 
 def run(directory: Path, arguments: list[str]) -> int:
-    """Both passes on one broker; the second only if the first passed."""
-    with ApacheKafka(directory / "kafka") as kafka:
-        say(f"Apache Kafka at {kafka.address}, embedded Valkey")
-        broker = {"ISOTHERM_TEST_KAFKA": kafka.address, "ISOTHERM_TEST_KAFKA_PID": str(kafka.pid)}
-        status = pytest("kafka", arguments, **broker)
-        if status:
-            return status
+    """On one broker, and the system's redis-server if there is one: `make test` has the embedded pair."""
+    with ApacheKafka(directory / "kafka") as kafka, ExitStack() as stack:
+        servers = {"ISOTHERM_TEST_KAFKA": kafka.address, "ISOTHERM_TEST_KAFKA_PID": str(kafka.pid)}
         try:
-            redis = RedisServer(directory / "redis")
+            redis = stack.enter_context(RedisServer(directory / "redis"))
         except NotInstalled as error:
             say(f"NOT TESTED against redis-server: {error}")
-            return 0
-        with redis:
+            say(f"Apache Kafka at {kafka.address}, embedded Valkey")
+        else:
+            servers["ISOTHERM_TEST_REDIS"] = redis.url
             say(f"Apache Kafka at {kafka.address}, redis-server")
-            return pytest("kafka or redis", arguments, **broker, ISOTHERM_TEST_REDIS=redis.url)
+        return pytest(arguments, **servers)
 
 
-def pytest(marked: str, arguments: list[str], **environment: str) -> int:
-    command = [sys.executable, "-m", "pytest", "-m", marked, *ONCE, *arguments]
+def pytest(arguments: list[str], **environment: str) -> int:
+    command = [sys.executable, "-m", "pytest", "-m", "kafka or redis", *ONCE, *arguments]
     return subprocess.run(command, cwd=ROOT, env=os.environ | environment, check=False).returncode
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,13 @@ def isotherm(settings: Settings, *arguments: str | Path) -> subprocess.Completed
     )
 
 
+async def done(settings: Settings, *arguments: str | Path) -> str:
+    """What a command prints, that ends well."""
+    ended = await asyncio.to_thread(isotherm, settings, *arguments)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[Valkey]:
     """A Valkey of one test's own, to be killed or emptied; `redis_url` names it where a module says so."""
@@ -120,16 +128,24 @@ class Worker:
         return [json.loads(line) for line in lines if line.startswith("{")]
 
 
+@contextmanager
+def working(settings: Settings, log: Path) -> Iterator[Worker]:
+    """A running worker, which does not outlive the test."""
+    made = Worker(settings, log)
+    made.start()
+    try:
+        yield made
+    finally:
+        if made.process is not None and made.process.poll() is None:
+            made.kill()
+
+
 @pytest.fixture
 async def worker(settings: Settings, tmp_path: Path) -> AsyncIterator[Worker]:
-    """Created topics, deployed rules, a running worker."""
+    """Created topics, a running worker."""
     await topics.create(settings)
-    made = Worker(settings, tmp_path / "worker.log")
-    made.start()
-    yield made
-    if made.process is not None and made.process.poll() is None:
-        made.process.kill()
-        made.process.wait()
+    with working(settings, tmp_path / "worker.log") as made:
+        yield made
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from streams import topics
 from streams.embedded import free_port
 from streams.settings import Settings
-from tests.live.conftest import Receiver, Worker, producer, receiver, valkey
+from tests.live.conftest import Receiver, producer, receiver, valkey
 
 __all__ = ["producer", "receiver", "valkey"]
 PARTITIONS = 2
@@ -117,18 +117,6 @@ def settings(settings_of: Callable[..., Settings], redis: Any, receiver: Receive
         person_key=SecretStr("a secret of the tests"),
         metrics_port=free_port(),
     )
-
-
-@contextmanager
-def running(settings: Settings, log: Path) -> Iterator[Worker]:
-    made = Worker(settings, log)
-    made.start()
-    try:
-        yield made
-    finally:
-        if made.process is not None and made.process.poll() is None:
-            made.process.kill()
-            made.process.wait()
 
 
 @pytest.fixture

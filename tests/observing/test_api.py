@@ -7,11 +7,13 @@ import pytest
 from streams.api.hub import Hub
 from streams.metrics import TABLE
 from streams.observing.api import READING, unready
+from streams.observing.verified import leave
 from streams.settings import Settings
 from tests.api.conftest import WITHOUT, Asked, api, file, settings, start, world
 from tests.observing.conftest import Scraped
 
 __all__ = ["api", "file", "settings", "start", "world"]
+VERIFIED = {each.name for each in TABLE if each.name.startswith("isotherm_verified_")}
 pytestmark = pytest.mark.kafka
 
 
@@ -24,11 +26,22 @@ async def test_its_metrics_are_for_operators(api: Asked) -> None:
     assert found.headers["Content-Type"].startswith("text/plain; version=")
     scraped = Scraped.of(found.body.decode())
     wanted = {each.name for each in TABLE if "serve" in each.owner}
-    assert wanted - scraped.names() == set()
+    assert wanted - scraped.names() == VERIFIED, "nobody has verified yet"
     assert scraped.value("isotherm_api_reading") == 1
     async with api.listens():
         scraped = Scraped.of((await api.get("/metrics", "operator")).body.decode())
         assert scraped.value("isotherm_api_listeners") == 1
+
+
+async def test_what_verify_found_last_is_told(api: Asked, settings: Settings) -> None:
+    found = {"compared": 25, "over": 2, "under": 1, "answers": 0, "wakes": 0, "sets": 4}
+    assert await leave(settings, found) == ""
+    scraped = Scraped.of((await api.get("/metrics", "operator")).body.decode())
+    assert scraped.names() >= VERIFIED
+    for kind, count in (("over", 2), ("under", 1), ("answers", 0), ("wakes", 0), ("sets", 4)):
+        assert scraped.value("isotherm_verified_differences", kind=kind) == count
+    assert scraped.value("isotherm_verified_accounts") == 25
+    assert scraped.value("isotherm_verified_time_seconds")
 
 
 async def test_openmetrics_is_spoken_to_who_asks_for_it(api: Asked) -> None:

@@ -6,10 +6,12 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import structlog
@@ -24,6 +26,7 @@ from streams.store.memory import MemoryStore
 from tests.security.test_canary import CANARY, CLI, canaries
 
 NOW = 1_767_225_600_000
+PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 
 
 @dataclass(frozen=True)
@@ -119,3 +122,5 @@ async def test_an_account_in_quarantine_is_named_with_its_position(
     assert said["event"] == "account in quarantine"
     assert (said["account"], said["position"]) == ("acme", "account.log/0/1")
     assert "ZeroDivisionError" in said["why"]
+    shown = json.loads(re.findall(r"^```json\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)[0])
+    assert (shown.keys(), shown["event"], shown["do"]) == (said.keys(), said["event"], said["do"])

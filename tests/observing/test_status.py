@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,15 @@ from rich.console import Console
 from rules.fold import Partition
 from rules.records import RulesetRecord, encode_record
 from streams import topics
+from streams.observing.pace import Pace
 from streams.observing.signing import SILENT_MS, Signature
 from streams.observing.standing import LogPartition, SourcePartition, Standing, ranges, still
 from streams.observing.standing_shown import duration, screen
+from streams.observing.verified import Verified
 from streams.settings import Settings
-from tests.live.conftest import isotherm
+from tests.live.conftest import isotherm, working
 from tests.live.test_end_to_end import page
-from tests.observing.conftest import TIMEOUT_S, Watching, running
+from tests.observing.conftest import TIMEOUT_S, Watching
 
 NOW = 1_767_225_600_000
 MINUTE = 60_000
@@ -35,14 +39,14 @@ def told(settings: Settings) -> tuple[int, Any]:
     return done.returncode, json.loads(done.stdout)
 
 
-async def until(settings: Settings, code: int) -> Any:
-    """What it says, once it ends with that code."""
+async def until(settings: Settings, code: int, wanted: Callable[[Any], Any] = lambda said: True) -> Any:
+    """What it says, once it ends with that code and says what is wanted."""
     said = None
     try:
         async with asyncio.timeout(TIMEOUT_S):
             while True:
                 found, said = await asyncio.to_thread(told, settings)
-                if found == code:
+                if found == code and wanted(said):
                     return said
     except TimeoutError:
         pytest.fail(f"it goes on saying {said}")
@@ -55,7 +59,7 @@ async def test_from_well_to_stopped_to_nobody(
     code, said = told(settings)
     assert code == 1
     assert said["problems"] == ["nobody folds account.log/0-1: does a worker of the role fold run?"]
-    with running(settings, tmp_path / "log") as worker:
+    with working(settings, tmp_path / "log") as worker:
         assert isotherm(settings, "deploy").returncode == 0
         web, now = settings.topics(topics.WEB_ACTIVITY), int(time.time() * 1000)
         await producer.send_and_wait(web, page(1, now))
@@ -71,6 +75,22 @@ async def test_from_well_to_stopped_to_nobody(
         assert said["dead_letters"] == [{"stage": "router", "reason": "broken_json", "open": 1}]
         assert {each["lag"] for each in said["sources"]} == {0}
 
+        await until(settings, 0, lambda said: said["workers"][0]["seconds"])
+        await producer.send_and_wait(web, page(2, now))
+        said = await until(settings, 0, lambda said: said["workers"][0]["batches"])
+        (one,) = said["workers"]
+        assert one["worker"] == said["partitions"][0]["owner"]
+        assert one["partitions"] == [0, 1]
+        assert one["records"] >= one["batches"]
+        assert 0 < one["commit_p50_ms"] <= one["commit_p99_ms"]
+
+        assert isotherm(settings, "verify", "--account", "group:acme").returncode == 0
+        assert (await until(settings, 0))["verified"] is None, "of one account that somebody named"
+        assert isotherm(settings, "verify", "--all").returncode == 0
+        said = await until(settings, 0)
+        assert said["verified"]["accounts"] >= 1
+        assert said["verified"]["over"] == said["verified"]["under"] == 0
+
         bad = RulesetRecord(received=now, hash="bad", files={"bad.yaml": "dimension: d\n"})
         await producer.send_and_wait(settings.topics(topics.ACCOUNT_LOG), encode_record(bad), partition=1)
         said = await until(settings, 1)
@@ -82,6 +102,7 @@ async def test_from_well_to_stopped_to_nobody(
         assert shown.returncode == 1
         assert "account.log/1 stopped" in shown.stdout
         assert "dead letters: 1 broken_json (router)" in shown.stdout
+        assert "last verified" in shown.stdout
         assert worker.stop() == 0
 
 
@@ -175,6 +196,29 @@ def text(found: Standing, **given: bool) -> str:
     console = Console(width=200, file=io.StringIO())
     console.print(screen(found, **given))
     return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_workers_are_told_with_what_they_did_lately() -> None:
+    pace = Pace(60, 12_345, 67, 4.5, 88.0)
+    log = [partition(n, signed=Signature("a:1", NOW - 100 * n, pace=None if n else pace)) for n in range(3)]
+    log += [partition(3, signed=Signature("b:2", NOW)), partition(4, signed=Signature("c:3", 0, pace=pace))]
+    first, second = at(*log).workers()
+    assert first == {
+        "worker": "a:1", "partitions": [0, 1, 2], "seconds": 60, "records": 12_345, "batches": 67,
+        "commit_p50_ms": 4.5, "commit_p99_ms": 88.0,
+    }  # fmt: skip
+    assert (second["worker"], second["records"]) == ("b:2", None)
+    shown = text(at(*log))
+    assert re.search(r"a:1 +3 +12,345 +67 +4.5 ms +88.0 ms +60 s", shown)
+    assert not re.search(r"b:2 +1 ", shown), "it has not said"
+
+
+def test_what_verify_found_is_told() -> None:
+    assert "never verified" in text(at(partition()))
+    well = Verified(NOW, 1_000, 0, 0, 0, 0, 0)
+    assert "1,000 accounts: as the log says" in text(replace(at(), verified=well))
+    shown = text(replace(at(), verified=Verified(NOW, 25, 2, 1, 0, 0, 0)))
+    assert "2 stand in a segment in which they should not be, 1 are missing from one" in shown
 
 
 def test_many_partitions_fit_one_screen() -> None:

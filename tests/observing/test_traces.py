@@ -30,9 +30,9 @@ from streams.settings import Settings
 from streams.store.memory import MemoryStore
 from streams.topics import ACCOUNT_LOG, CHANGES
 from streams.traces import Traces, carrier, is_sampled
-from tests.live.conftest import isotherm
+from tests.live.conftest import isotherm, working
 from tests.live.test_end_to_end import page
-from tests.observing.conftest import PARTITIONS, TIMEOUT_S, running
+from tests.observing.conftest import PARTITIONS, TIMEOUT_S
 
 NOW = 1_767_225_600_000
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -203,7 +203,7 @@ async def test_a_collector_gets_spans_that_are_linked(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
     settings = settings.model_copy(update={"traces": 0.000001})
-    with running(settings, tmp_path / "log") as worker:
+    with working(settings, tmp_path / "log") as worker:
         assert isotherm(settings, "deploy").returncode == 0
         raw = page(1, int(time.time() * 1000))
         headers = [("traceparent", PARENT.encode())]
@@ -228,7 +228,7 @@ async def test_a_collector_that_is_away_stops_nothing(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=canary9d1e7c04")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
     settings = settings.model_copy(update={"traces": 1.0})
-    with running(settings, tmp_path / "log") as worker:
+    with working(settings, tmp_path / "log") as worker:
         assert isotherm(settings, "deploy").returncode == 0
         await producer.send_and_wait(settings.topics(topics.WEB_ACTIVITY), page(1, int(time.time() * 1000)))
         assert await traced_change(settings)

@@ -18,9 +18,9 @@ from streams.embedded import Valkey
 from streams.metrics import TABLE
 from streams.producer import partition_of
 from streams.settings import Settings
-from tests.live.conftest import isotherm
+from tests.live.conftest import isotherm, working
 from tests.live.test_end_to_end import page
-from tests.observing.conftest import PARTITIONS, Scraped, Watching, running
+from tests.observing.conftest import PARTITIONS, Scraped, Watching
 
 HOUR = 3_600_000
 HOT = str(partition_of("group:acme", PARTITIONS))
@@ -69,7 +69,7 @@ async def test_every_metric_of_the_table_is_told(
 ) -> None:
     settings = settings.model_copy(update={"webhooks": endpoint(tmp_path, hooks)})
     web, log = settings.topics(topics.WEB_ACTIVITY), settings.topics(topics.ACCOUNT_LOG)
-    with running(settings, tmp_path / "log") as worker:
+    with working(settings, tmp_path / "log") as worker:
         assert isotherm(settings, "deploy").returncode == 0
         await heats(producer, settings)
         await watching.until(is_hot)
@@ -118,7 +118,7 @@ async def test_an_outage_is_not_ready_and_yet_alive(
     settings: Settings, there: None, watching: Watching, tmp_path: Path, valkey: Valkey
 ) -> None:
     settings = settings.model_copy(update={"redis": valkey.url, "alert_url": type(settings.alert_url)("")})
-    with running(settings, tmp_path / "log") as worker:
+    with working(settings, tmp_path / "log") as worker:
         await watching.answers("/readyz", 200)
         await watching.until(lambda found: found.value("isotherm_accounts", partition="0") is not None)
         valkey.stop()
@@ -141,9 +141,9 @@ async def test_workers_of_one_machine_find_a_port_each(
 ) -> None:
     settings = settings.model_copy(update={"role": "fold"})
     second = Watching(f"http://127.0.0.1:{settings.metrics_port + 1}", watching.session)
-    with running(settings, tmp_path / "first") as one:
+    with working(settings, tmp_path / "first") as one:
         await watching.answers("/readyz", 200)
-        with running(settings, tmp_path / "second") as other:
+        with working(settings, tmp_path / "second") as other:
             await second.answers("/readyz", 200)
             both = [await each.metrics() for each in (watching, second)]
             assert f'"at": "127.0.0.1:{settings.metrics_port + 1}"' in other.log.read_text()
@@ -178,8 +178,8 @@ async def test_a_stopped_partition_is_told_by_the_worker_that_has_it(
         labels = [dict(labels) for name, labels in scraped.values if name == "isotherm_partition_stopped"]
         return {each["partition"] for each in labels}
 
-    with running(settings, tmp_path / "first"):
+    with working(settings, tmp_path / "first"):
         await watching.until(lambda found: stopped(found) == {"0", "1"})
-        with running(settings, tmp_path / "second"):
+        with working(settings, tmp_path / "second"):
             taken = stopped(await second.until(lambda found: len(stopped(found)) == 1))
             await watching.until(lambda found: stopped(found) == {"0", "1"} - taken)

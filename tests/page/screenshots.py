@@ -65,6 +65,9 @@ async def shoot(link: str) -> None:
         await page.goto(base + "/quality")
         await expect(page.locator("#fact-industry")).to_be_visible()
         await picture(page, "quality")
+        await page.goto(base + "/operations")
+        await expect(page.locator("#workers td").nth(2)).not_to_have_text(re.compile("^[0–]$"))
+        await picture(page, "operations")
         await browser.close()
 
 

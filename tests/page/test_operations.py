@@ -20,6 +20,7 @@ from streams.clock import RedisClock
 from streams.letters import Letter, open_letters
 from streams.observing.signing import Signature
 from streams.observing.standing import LogPartition, SourcePartition, Standing
+from streams.observing.verified import Verified
 from streams.page import views
 from streams.page.desk import MOST, Clock, Desk, Unread
 from streams.page.rendering import Pages
@@ -67,7 +68,20 @@ async def test_it_says_how_everything_stands(looking: Looking) -> None:
     await expect(sources.get_by_role("row", name="crm.updates/0")).to_contain_text("read")
     await expect(page.get_by_text("None is known here: ISOTHERM_WEBHOOKS")).to_be_visible()
     await expect(page.get_by_text("time of Redis")).to_be_visible()
+    await expect(page.locator("#verified")).to_contain_text("Never verified")
     await assert_is_accessible(page, "Operations")
+
+
+async def test_it_says_how_fast_workers_fold(looking: Looking) -> None:
+    page = await looking.opens("/operations")
+    cells = page.locator("#workers tbody tr").first.locator("td")
+    await expect(cells.nth(0)).to_have_text("2")
+    await expect(cells.nth(1)).not_to_have_text("–")
+    await looking.installation.happens(looking.installation.facts("crm:paced", name="Paced Ltd"))
+    await expect(cells.nth(1)).to_have_text(re.compile("^[1-9]"))
+    await expect(cells.nth(2)).to_have_text(re.compile("^[1-9]"))
+    await expect(cells.nth(3)).to_have_text(re.compile(r"^[\d.,]+ ms$"))
+    await expect(cells.nth(4)).to_have_text(re.compile(r"^[\d.,]+ ms$"))
 
 
 async def test_a_letter_is_looked_at_and_sent_in_again(operating: Looking) -> None:
@@ -228,6 +242,16 @@ def test_what_was_not_read_yet_is_said() -> None:
     assert "Reading how everything stands." in shown
     assert "Reading them." in shown
     assert "None is open" in text(None, [], Clock(NOW))
+
+
+def test_what_verify_found_last_is_told() -> None:
+    def shown(*found: int) -> str:
+        return text(Standing(NOW, [], [], verified=Verified(NOW - 3_600_000, *found)), [], Clock(NOW))
+
+    assert "1 h ago</time>, 1,000 accounts: Redis holds what the log says." in shown(1_000, 0, 0, 0, 0, 0)
+    differing = shown(25, 2, 1, 0, 0, 0)
+    assert "2 stand in a segment in which they should not be, 1 are missing from one." in differing
+    assert "<code>isotherm rebuild</code> mends it" in differing
 
 
 def test_of_many_partitions_those_that_are_not_well_are_shown() -> None:

@@ -17,6 +17,8 @@ async def test_it_says_what_is_known_and_what_gaps_cost(looking: Looking) -> Non
     gaps = page.locator(".gaps li")
     await expect(gaps.filter(has_text="employees").get_by_role("link", name="without size")).to_be_visible()
     await expect(gaps.filter(has_text="industry").get_by_role("link", name="without industry")).to_be_visible()
+    await expect(page.locator("#sizes-chart canvas")).to_be_visible()
+    await expect(page.locator(".legend")).to_contain_text("industry")
     sources = page.get_by_role("table", name="Facts by source")
     await expect(sources.get_by_role("row", name="employees").filter(has_text="hubspot").first).to_be_visible()
     await gaps.filter(has_text="employees").get_by_role("link", name="without size").click()

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
+import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 
+from streams.embedded import free_port
 from streams.page.views.segments import csv_cell
-from tests.page.conftest import Installation, Looking, assert_is_accessible, is_known
+from tests.page.conftest import (
+    TIMEOUT_S,
+    Installation,
+    Looking,
+    _wait_for,
+    assert_is_accessible,
+    is_known,
+    run_in,
+    signed_in,
+)
 
 
 async def test_every_dimension_is_listed_and_leads_to_its_members(looking: Looking) -> None:
@@ -37,6 +51,57 @@ async def test_a_dimension_says_sizes_moves_outcomes_and_overlap(looking: Lookin
     )
     assert sum(map(int, counted)) == sum(map(int, sizes))
     await expect(page.locator("#sizes-chart canvas")).to_be_visible()
+
+
+async def test_sizes_over_time_outlive_the_process_that_took_them(
+    installation: Installation, looking: Looking, tmp_path: Path
+) -> None:
+    page = await looking.opens("/segments/engagement?with=size")
+    first = await sampled(page)
+    await page.get_by_role("link", name="35 days").click()
+    await page.wait_for_url("**/engagement?with=size&over=35d")
+    await expect(page.locator("#sizes-chart canvas")).to_be_visible()
+    port = free_port()
+    with (tmp_path / "log").open("wb") as log:
+        later = run_in(installation.settings.model_copy(update={"api_port": port}), log, "serve")
+        try:
+            other = replace(installation, url=f"http://127.0.0.1:{port}", processes=[later])
+            await asyncio.to_thread(_wait_for, other)
+            context = await signed_in(looking.browser, other)
+            page = await Looking(other, looking.browser, context).opens("/segments/engagement?over=day")
+            assert (await sampled(page))[0] == first[0]
+            await context.close()
+        finally:
+            later.terminate()
+            later.wait(TIMEOUT_S)
+
+
+async def test_a_chart_goes_on_while_somebody_looks(looking: Looking) -> None:
+    """Its last point is now."""
+    page = await looking.opens("/segments/engagement")
+    await expect(page.locator("#sizes-chart canvas")).to_be_visible()
+    first = (await drawn(page))[-1]
+    async with asyncio.timeout(TIMEOUT_S):
+        while (await drawn(page))[-1] == first:
+            await asyncio.sleep(0.1)
+
+
+async def sampled(page: Page) -> list[float]:
+    """Instants of what is drawn: samples, once there is one, and now."""
+    at: list[float] = []
+    async with asyncio.timeout(TIMEOUT_S):
+        while len(at) < 2:
+            await page.reload()
+            at = await drawn(page)
+    return at
+
+
+async def drawn(page: Page) -> list[float]:
+    """Instants of the chart's points, as the page has them now."""
+    at: list[float] = json.loads(await page.evaluate("document.getElementById('sizes-data').content.textContent"))[
+        "at"
+    ]
+    return at
 
 
 async def test_members_are_searched_and_turned_page_by_page(installation: Installation, looking: Looking) -> None:

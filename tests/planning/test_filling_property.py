@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rules import compiler, measures
-from rules.fold import ACCOUNTS_PER_TICK, Partition, accounts_of, fold
+from rules.fold import Partition, accounts_of, fold
 from rules.records import (
     Erase,
     Fill,
@@ -74,7 +74,7 @@ class Fold:
         if isinstance(record, Tick | RulesetRecord):
             due = sorted((state.wake, account) for account, state in states.items() if state.wake <= now)
         if isinstance(record, Tick) and self.partition.sweep is not None:
-            swept = sorted(a for a in states if a > self.partition.sweep)[:ACCOUNTS_PER_TICK]
+            swept = sorted(a for a in states if a > self.partition.sweep)[: record.sweeps]
         elif isinstance(record, Erase):
             swept = sorted(states)
         named = accounts_of([record]).union(swept, (account for _, account in due))

@@ -131,6 +131,13 @@ async def test_what_is_planned_is_what_is_deployed(system: System, new: dict[str
     assert not again.moves_anybody
 
 
+async def test_the_plan_on_the_page_is_this_one(system: System, tmp_path: Path) -> None:
+    await lives(system)
+    shown = re.findall(r"^\$ isotherm plan rules --top 3\n(.*?)^```", PAGE, re.S | re.M)
+    done = await system.runs("plan", write(tmp_path / "rules", EASIER), "--top", "3")
+    assert [done.stdout] == shown, done.stderr
+
+
 async def test_a_plan_is_the_same_however_many_processes_make_it(system: System) -> None:
     await lives(system)
     request = Request(compile_files(EASIER), top=5)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import cast
 
 from rules import compiler
-from rules.fold import ACCOUNTS_PER_TICK, Outgoing, Partition, accounts_of, fold
+from rules.fold import Outgoing, Partition, accounts_of, fold
 from rules.planning import Edit, Look, Raised, Switch, look
-from rules.records import Erase, Record, RulesetRecord, Tick, encode_record
+from rules.records import ACCOUNTS_PER_TICK, Erase, Record, RulesetRecord, Tick, encode_record
 from rules.ruleset import InForce, Ruleset
 from rules.state import AccountState, pack, unpack
 from streams.refolding import Log, Recollection, begin, refold
@@ -117,7 +117,7 @@ class Frozen:
         if isinstance(record, Tick):
             due = due[:ACCOUNTS_PER_TICK]
             cursor = self.partition.sweep
-            swept = [] if cursor is None else sorted(a for a in states if a > cursor)[:ACCOUNTS_PER_TICK]
+            swept = [] if cursor is None else sorted(a for a in states if a > cursor)[: record.sweeps]
         elif isinstance(record, Erase):
             swept = sorted(states)
         named = accounts_of([record]).union(swept, (account for _, account in due))

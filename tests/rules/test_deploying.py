@@ -10,8 +10,17 @@ from story import ACME, MON, THU, TUE, WED, Account, given, ruleset
 
 from rules.changes import cloud_event
 from rules.compiler import compile_files
-from rules.fold import ACCOUNTS_PER_TICK, DEPLOYED_KEPT, Partition, fold
-from rules.records import Activity, Facts, Record, RulesetRecord, Tick, decode_record, encode_record
+from rules.fold import DEPLOYED_KEPT, Partition, fold
+from rules.records import (
+    ACCOUNTS_PER_TICK,
+    Activity,
+    Facts,
+    Record,
+    RulesetRecord,
+    Tick,
+    decode_record,
+    encode_record,
+)
 from rules.ruleset import NO_RULES, InForce
 from rules.state import AccountState
 
@@ -120,6 +129,22 @@ def test_it_knows_how_many_accounts_its_sweep_has_come_to() -> None:
     partition, states = folded(partition, states, Tick(received=WED), unswept=names[ACCOUNTS_PER_TICK:])
     assert (partition.sweep, partition.swept) == (None, ACCOUNTS_PER_TICK + 5)
     assert folded(partition, states, deployed(HOT, THU))[0].swept == 0
+
+
+def test_a_sweep_goes_on_by_as_many_accounts_as_its_tick_says() -> None:
+    names = [f"a{n}" for n in range(5)]
+    partition, states = folded(Partition(0), {}, deployed(HOT, MON), *(visit(name, MON) for name in names))
+    partition, states = folded(partition, states, deployed(LOOSER, TUE))
+    for sweeps, left, cursor in [
+        (0, [], ""),
+        (2, names[:2], "a1"),
+        (0, [], "a1"),
+        (3, names[2:], "a4"),
+        (3, [], None),
+    ]:
+        partition, states = folded(partition, states, Tick(received=WED, sweeps=sweeps), unswept=left)
+        assert partition.sweep == cursor
+    assert partition.swept == 5
 
 
 def test_a_deployment_is_written_and_read_and_one_of_an_earlier_build_has_no_name() -> None:

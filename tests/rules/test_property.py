@@ -30,7 +30,7 @@ from rules import compiler, model, operators
 from rules.changes import cloud_event, memberships
 from rules.conditions import Decide
 from rules.engine import let_time_pass, step
-from rules.fold import ACCOUNTS_PER_TICK, Outgoing, Partition, accounts_of, fold, runs
+from rules.fold import Outgoing, Partition, accounts_of, fold, runs
 from rules.records import Record, RulesetRecord, Tick
 from rules.replay import Replay
 from rules.ruleset import InForce, Ruleset
@@ -192,7 +192,7 @@ class Store:
             wakes = [(unpack(blob).wake, account) for account, blob in self.packed.items()]
             due = sorted(wake for wake in wakes if wake[0] <= now)
             if isinstance(run[0], Tick) and self.partition.sweep is not None:
-                unswept = sorted(a for a in self.packed if a > self.partition.sweep)[:ACCOUNTS_PER_TICK]
+                unswept = sorted(a for a in self.packed if a > self.partition.sweep)[: run[0].sweeps]
             named = {account for _, account in due} | set(unswept)
         states = {account: unpack(self.packed[account]) for account in named if account in self.packed}
         folded = fold(self.partition, self.rules, run, states, compile_files, due, unswept)

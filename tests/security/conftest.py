@@ -34,10 +34,10 @@ from tests.kafka.broker import SecuredKafka
 from tests.security.certificates import Authority
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text().partition("## Securing it")[2]
-OPERATOR, WORKER, COLLECTOR, READER = (
-    f"isotherm-{role}" for role in ("operator", "worker", "collector", "reader")
-)
-PASSWORDS = {name: f"the word of {name}" for name in (SecuredKafka.ADMIN, OPERATOR, WORKER, COLLECTOR, READER)}
+OPERATOR, WORKER, COLLECTOR, SERVE, READER = USERS = [
+    f"isotherm-{role}" for role in ("operator", "worker", "collector", "serve", "reader")
+]
+PASSWORDS = {name: f"the word of {name}" for name in (SecuredKafka.ADMIN, *USERS)}
 PARTITIONS = 2
 
 
@@ -152,7 +152,7 @@ def users() -> str:
     found = re.search(r"^```\n(user default off\n.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     assert found
     text = found[1]
-    for name in (WORKER, OPERATOR, READER):
+    for name in (WORKER, OPERATOR, SERVE, READER):
         text = text.replace(f"{name.removeprefix('isotherm-').upper()}_PASSWORD", _word(name))
     assert "_PASSWORD" not in text
     return text
@@ -221,6 +221,7 @@ class Installation:
     operator: Settings
     worker: Settings
     collector: Settings
+    serve: Settings
     reader: Settings
 
 
@@ -254,6 +255,7 @@ async def installation(
         operator=of(OPERATOR, person_key=key, **guarded.given(OPERATOR)),
         worker=of(WORKER, person_key=key, **guarded.given(WORKER)),
         collector=of(COLLECTOR),
+        serve=of(SERVE, **guarded.given(SERVE)),
         reader=of(READER, **guarded.given(READER), **reading),
     )
     await topics.create(made.operator)

@@ -16,30 +16,21 @@ from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import ResponseError
 
 from streams import topics
+from streams.commands import SHIPPED
 from streams.connecting import kafka_options
 from streams.producer import Producer
 from streams.settings import Settings
 from streams.store.base import Outbound
 from streams.store.redis import connect
-from tests.live.conftest import Changes, Worker, isotherm
+from tests.live.conftest import Changes, Worker, done, isotherm, working
 from tests.live.test_end_to_end import page
 from tests.security.conftest import Guarded, Installation
 
 
 @pytest.fixture
 async def worker(installation: Installation, tmp_path: Path) -> AsyncIterator[Worker]:
-    made = Worker(installation.worker, tmp_path / "worker.log")
-    made.start()
-    yield made
-    if made.process is not None and made.process.poll() is None:
-        made.kill()
-
-
-async def done(settings: Settings, *arguments: str) -> str:
-    """What a command prints, that ends well."""
-    ended = await asyncio.to_thread(isotherm, settings, *arguments)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+    with working(installation.worker, tmp_path / "worker.log") as made:
+        yield made
 
 
 async def test_each_has_what_it_needs(installation: Installation, worker: Worker) -> None:
@@ -74,6 +65,11 @@ async def test_each_has_what_it_needs(installation: Installation, worker: Worker
     assert "accounts written" in await done(operator, "snapshot")
     assert "Redis holds what the log says" in await done(operator, "verify", "--all")
     assert "rebuilt in" in await done(operator, "rebuild")
+    await done(operator, "shadow", "run", SHIPPED, "--once")
+    assert (
+        json.loads(await done(operator, "shadow", "status", "--json"))["segments"]["engagement/hot"]["shadow"] == 1
+    )
+    await done(operator, "shadow", "drop")
     said = worker.said()
     assert not [line for line in said if "uthoriz" in json.dumps(line) or "NOPERM" in json.dumps(line)]
     assert worker.stop() == 0
@@ -106,6 +102,12 @@ REFUSED: list[tuple[str, tuple[Any, ...]]] = [
     ("worker", ("SHUTDOWN", "ABORT")),
     ("operator", ("FLUSHDB",)),
     ("operator", ("CONFIG", "SET", "appendonly", "no")),
+    ("serve", ("HSET", "isotherm:{0}:meta", "token", "mine")),
+    ("serve", ("SADD", "isotherm:{0}:in:engagement/hot", "acme")),
+    ("serve", ("EVAL", "return redis.call('SET', 'isotherm:partitions', 3)", 0)),
+    ("serve", ("ZADD", "isotherm:{shadow}:day", 1, "x")),
+    ("serve", ("DEL", "isotherm:{sizes}:day")),
+    ("serve", ("SCAN", 0)),
     ("reader", ("SET", "isotherm:partitions", 3)),
     ("reader", ("HSET", "isotherm:{0}:meta", "token", "mine")),
     ("reader", ("EVAL", "return redis.call('SET', 'isotherm:partitions', 3)", 0)),
@@ -139,6 +141,8 @@ async def test_redis_refuses_whoever_does_not_say_who_they_are(guarded: Guarded)
     [
         ("collector", topics.ACCOUNT_LOG),
         ("reader", topics.CHANGES),
+        ("serve", topics.CHANGES),
+        ("serve", topics.ACCOUNT_LOG),
         ("worker", topics.CRM_UPDATES),
         ("operator", topics.CHANGES),
     ],

@@ -102,6 +102,8 @@ REFUSED: list[tuple[dict[str, str], str]] = [
     ({"REDIS": f"redis://me:{CANARY}@localhost", "REDIS_PASSWORD": CANARY}, "ISOTHERM_REDIS holds a password"),
     ({"REDIS": "rediss://localhost?ssl_cert_reqs=none"}, "TLS is not set in the URL"),
     ({"REDIS": "rediss://localhost?ssl_check_hostname=false"}, "TLS is not set in the URL"),
+    ({"REDIS": f"redis+cluster://:{CANARY}@localhost/3"}, "has no database but 0"),
+    ({"REDIS": "redis+cluster://"}, "a cluster is named by one of its nodes"),
     ({"REDIS_CA": "/ca.pem"}, "ISOTHERM_REDIS_CA: nothing is encrypted with a URL with redis://"),
     ({"REDIS": "rediss://localhost", "REDIS_CA": "/no/ca.pem"}, "ISOTHERM_REDIS_CA: /no/ca.pem"),
     ({"ALERT_URL": f"{CANARY}/services"}, "ISOTHERM_ALERT_URL is no URL"),
@@ -142,6 +144,7 @@ ALLOWED: list[dict[str, str]] = [
     {"KAFKA_SECURITY": "SSL"},
     {"REDIS": f"rediss://me:{CANARY}@redis.example.com:6380/3"},
     {"REDIS": "unix://me@/run/redis.sock", "REDIS_PASSWORD": CANARY},
+    {"REDIS": "rediss+cluster://me@redis.example.com:6380", "REDIS_PASSWORD": CANARY},
     {"WRITE_KEYS": "/etc/keys"},
 ]
 
@@ -190,6 +193,7 @@ def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_a_password(authorit
         (SASL | WHO | {"KAFKA": "127.0.0.1:9092,[::1]:9092", "KAFKA_SECURITY": "SASL_PLAINTEXT"}, 0),
         ({"REDIS": f"redis://:{CANARY}@redis.example.com"}, 1),
         ({"REDIS": "redis://redis.example.com", "REDIS_PASSWORD": CANARY}, 1),
+        ({"REDIS": "redis+cluster://redis.example.com", "REDIS_PASSWORD": CANARY}, 1),
         ({"REDIS": f"rediss://:{CANARY}@redis.example.com"}, 0),
         ({"REDIS": f"redis://:{CANARY}@localhost"}, 0),
         ({"REDIS": "redis://redis.example.com"}, 0),

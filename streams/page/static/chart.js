@@ -28,7 +28,10 @@ export function draw(place, told, data) {
   const options = {
     width: place.clientWidth, height: told.height ?? 180, legend: { show: false }, cursor: { show: false },
     tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
-    scales: { x: { time: true }, y: { range: (_, least, most) => [Math.min(0, least), Math.max(1, most) * 1.08] } },
+    scales: {
+      x: { time: true, range: (_, least, most) => (least === most ? [least - 60, most + 60] : [least, most]) },
+      y: { range: (_, least, most) => [Math.min(0, least), Math.max(1, most) * 1.08] },
+    },
     axes: [{ ...axis(), values: instants, space: 70 }, { ...axis(), size: 44 }],
     series: [{}, ...told.series],
     hooks: { draw: told.draw ? [told.draw] : [] },

@@ -16,7 +16,8 @@ export function morph(old, fresh) {
   const isSameClock = old.dataset.clock && old.getAttribute("datetime") === fresh.getAttribute("datetime");
   if (isSameClock) return; // counted on by clock.js
   attributes(old, fresh);
-  children(old, fresh);
+  if (old.nodeName === "TEMPLATE") old.innerHTML = fresh.innerHTML; // what a chart is drawn of: it has no children
+  else children(old, fresh);
 }
 
 function attributes(old, fresh) {

@@ -1,9 +1,10 @@
-// Sizes of segments over time.
+// Sizes of segments, or other numbers by name, over time.
 import { again, draw, lineColour } from "./chart.js";
 
 function sizes() {
-  const told = JSON.parse(document.getElementById("sizes-data").content.textContent);
   const place = document.getElementById("sizes-chart");
+  if (!place) return; // there is nothing to draw yet
+  const told = JSON.parse(document.getElementById("sizes-data").content.textContent);
   const series = told.series.map((each, n) => ({ stroke: lineColour(each.segment, n), width: 2, points: { show: told.at.length < 3 } }));
   for (const each of document.querySelectorAll(".legend [data-line]")) {
     const n = Number(each.dataset.line);

@@ -10,6 +10,7 @@ from typing import Any
 from rules.changes import iso
 from streams.letters import REPLAY_OF, Letter, pretty, safe
 from streams.observing.standing import Standing
+from streams.observing.standing_shown import VERIFIED
 
 PARTITIONS, SOURCES, PROBLEMS, KINDS, NEWEST, HEADERS = 128, 64, 20, 40, 25, 20
 BYTES, TEXT, DETAIL = 16 * 1024, 20_000, 300
@@ -45,6 +46,7 @@ def _bounded(told: Mapping[str, Any]) -> dict[str, Any]:
         "as_of": told["as_of"],
         "problems": [safe(each, keep="") for each in told["problems"][:PROBLEMS]],
         "more_problems": len(told["problems"][PROBLEMS:]),
+        "workers": told["workers"][:PARTITIONS],
         "partitions": [each | {"mood": mood(each["state"])} for each in sorted(worst, key=_number)],
         "more_partitions": len(every) - len(worst),
         "rulesets": len({each["ruleset"] for each in every}),
@@ -57,7 +59,12 @@ def _bounded(told: Mapping[str, Any]) -> dict[str, Any]:
         "unrouted": sum(each["lag"] for each in sources),
         "endpoints": [each | {"mood": mood(each["state"])} for each in told["endpoints"]],
         "alerts": sorted(told["alerts_waiting"].items()),
+        "verified": told["verified"] and told["verified"] | {"found": _found(told["verified"])},
     }
+
+
+def _found(verified: Mapping[str, Any]) -> list[str]:
+    return [f"{verified[kind]:,} {says}" for kind, says in VERIFIED.items() if verified[kind]]
 
 
 def _number(partition: Mapping[str, Any]) -> int:

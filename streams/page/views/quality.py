@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rules.quality import FactQuality, Quality
+from streams.page.views import segments
 
-Trend = Sequence[tuple[int, int, Mapping[str, int]]]  # (instant, accounts, fact -> of how many it is known)
+Trend = Sequence[
+    tuple[int, tuple[int, Mapping[str, int]]]
+]  # (instant, (accounts, fact -> of how many it is known))
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +21,7 @@ class FactRow:
     name: str
     known: int
     coverage: float
-    trend: float | None  # how many points of coverage it won since the first survey
+    trend: float | None  # how many points of coverage it won since the first survey of the trend
     unclassified: int
     missing: int
     stale: float
@@ -58,7 +62,7 @@ def _row(name: str, fact: FactQuality, accounts: int, trend: Trend) -> FactRow:
 def _won(name: str, coverage: float, trend: Trend) -> float | None:
     if len(trend) < 2:
         return None
-    _, accounts, known = trend[0]
+    _, (accounts, known) = trend[0]
     return coverage - (known.get(name, 0) / accounts) if accounts else None
 
 
@@ -81,3 +85,11 @@ def gaps(counted: Mapping[tuple[str, str], int]) -> list[Gap]:
         )
         found.append(Gap(fact, sum(n for _, n in where), tuple(where)))
     return sorted(found, key=lambda each: (-each.placements, each.fact))
+
+
+def series(trend: Trend, dearest: Sequence[Gap], most: int) -> dict[str, Any]:
+    """Coverage over time in percent, for a chart: of the facts whose gaps cost most, then of the best known."""
+    shares = [(at, {name: 100 * n / of for name, n in known.items()}) for at, (of, known) in trend if of]
+    last = shares[-1][1] if shares else {}
+    names = [*(each.fact for each in dearest), *sorted(last, key=lambda name: (-last[name], name))]
+    return segments.series(shares, [each for each in dict.fromkeys(names) if each in last][:most])

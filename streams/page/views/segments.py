@@ -169,8 +169,8 @@ def added(by_day: Mapping[int, Tallied]) -> Tallied:
     return total
 
 
-def series(samples: Sequence[tuple[int, Mapping[str, int]]], segments: Sequence[str]) -> dict[str, Any]:
-    """Sizes over time, for a chart."""
+def series(samples: Sequence[tuple[int, Mapping[str, float]]], segments: Sequence[str]) -> dict[str, Any]:
+    """Sizes over time, or other numbers by name, for a chart."""
     return {
         "at": [at / 1000 for at, _ in samples],
         "series": [
