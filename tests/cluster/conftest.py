@@ -67,12 +67,9 @@ class Nodes(list[Node]):
         return len(ranges) == len(self) and "cluster_state:ok" in str(node.ask("CLUSTER", "INFO"))
 
     def of(self, slot: int) -> Node:
-        (found,) = (
-            node
-            for node in self
-            for first, last, (_, port, *_), *_ in self[0].ask("CLUSTER", "SLOTS")
-            if first <= slot <= last and port == node.port
-        )
+        ranges = self[0].ask("CLUSTER", "SLOTS")  # once: another node may have it a moment later
+        (port,) = (port for first, last, (_, port, *_), *_ in ranges if first <= slot <= last)
+        (found,) = (node for node in self if node.port == port)
         return found
 
     def begin_moving(self, slot: int, to: Node) -> Node:
