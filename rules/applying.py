@@ -187,7 +187,8 @@ def _delete(work: Work) -> tuple[int, ...]:
         return ()
     state.deleted, state.standings, state.wake = True, {}, NEVER
     state.overrides = overriding.without_rules(state.overrides)
-    if state.ruleset:
+    # Of one that was never looked at, too: whoever follows may know it from what the log has lost.
+    if work.rules.ruleset.dimensions and not is_visitor(work.account):
         announce_state(work, work.log_time, Cause.DATA)
     return ()
 

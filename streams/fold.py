@@ -378,7 +378,8 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             else:
                 log.exception("bug in the fold", partition=partition)
                 self._stop_partition(partition, StoppedBy.BUG, f"{type(error).__name__}: {error}")
-        if held.owned.outgoing > before:
+        # Taken over in between, by ourselves: the publisher knows of it, and by a newer token.
+        if held.owned.outgoing > before and self._held.get(partition, held) is held:
             self._publisher.committed(partition, held.owned.outgoing - before, held.owned.token)
 
     def _stopwatch(self) -> Callable[[str], None]:

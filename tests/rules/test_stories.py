@@ -744,6 +744,13 @@ def test_a_deleted_account_leaves_everything_in_one_last_state() -> None:
     assert account.is_deleted().told[-1] is last
 
 
+def test_that_an_account_nobody_heard_of_is_deleted_is_told_too() -> None:
+    """Subscribers may know it from what the log has lost."""
+    account = given(THREE_VISITS).is_deleted(at=THU)
+    (told,) = account.told
+    assert (told.kind, told.deleted, told.memberships) == (Kind.STATE, True, {})
+
+
 def test_a_restored_account_is_introduced_again_with_what_it_did_meanwhile() -> None:
     account = given(THREE_VISITS).sees("visit", at=[MON, TUE]).is_deleted(at=WED)
     account.sees("visit", at=THU)

@@ -126,6 +126,12 @@ A0, A1, MET = ACCOUNTS[0], ACCOUNTS[2], ACCOUNTS[3]
         *(Own("A", 0, trip=trip("before acquire", "held")), GoOn("A")),
     ]
 )
+@example(  # between two batches of one fetch an answer is lost, and what the first had to tell waits
+    [
+        *(Turn("A"), Turn("A"), Put(A0, "visited"), Put(A0, "visited"), Own("A", 0, told=False)),
+        *(Put(A0, "visited"), Fold("A", 12, trip("before load", "lost", 1))),
+    ]
+)
 def test_workers_die_stand_still_and_take_over(schedule: list[Step]) -> None:
     holds(schedule)
 
@@ -167,6 +173,9 @@ def test_redis_goes_back(schedule: list[Step]) -> None:
         *(Put(A0, "visited"), Put(A0, "visited"), *[Turn("A")] * 3, Empty(0), *[Turn("A")] * 4, Empty(0)),
         *(*[Turn("A")] * 4, Shorten(0, 0), Deploy("first"), Put(A0, "visited"), Empty(0)),
     ]
+)
+@example(  # of an account that only the lost records knew, the source says that it is gone
+    [Put(A0, "visited"), Turn("A"), Shorten(0, 1), GoBack(3), Put(A0, "deleted")]
 )
 def test_the_log_is_shortened(schedule: list[Step]) -> None:
     holds(schedule)
