@@ -7,7 +7,7 @@ from itertools import takewhile
 from rules import overriding
 from rules.conditions import Told
 from rules.ruleset import Dimension
-from rules.state import AccountState, Answer, Forced, standing_in
+from rules.state import AccountState, Answer, Forced, shown, standing_in
 
 
 def explain(dimension: Dimension, state: AccountState, before: Answer, segment: str, now: int) -> Told:
@@ -72,5 +72,4 @@ def headline(told: Told) -> list[str]:
 
 
 def display_name(state: AccountState) -> str:
-    name = state.facts.get("name")
-    return str(name.value) if name is not None and name.value is not None else ""
+    return shown(state.facts.get("name"))

@@ -107,8 +107,21 @@ class AccountState(msgspec.Struct, array_like=True, gc=False):
     opened: int = -1  # offset of the last ruleset record whose gaps were opened
 
 
+class _Name(msgspec.Struct, gc=False):
+    name: Fact | None = None
+
+
+class _Glance(msgspec.Struct, array_like=True, gc=False):
+    """The first fields of an `AccountState`, and of its facts one: the decoder passes over the rest."""
+
+    born: int
+    ruleset: str
+    facts: _Name
+
+
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(AccountState).decode
+_glance = msgspec.msgpack.Decoder(_Glance).decode
 
 
 def pack(state: AccountState) -> bytes:
@@ -117,13 +130,27 @@ def pack(state: AccountState) -> bytes:
 
 def unpack(blob: bytes) -> AccountState:
     """The state in `blob`. Raises OtherBuildError for a version that this build does not read."""
+    return _unpack(_read(blob))
+
+
+def name_in(blob: bytes) -> str:
+    """What the account is called, for a fifth of the cost of unpacking its state. Raises as `unpack` does."""
+    return shown(_glance(_read(blob)).facts.name)
+
+
+def shown(name: Fact | None) -> str:
+    """What an account is called, by that fact; "" when nobody knows."""
+    return str(name.value) if name is not None and name.value is not None else ""
+
+
+def _read(blob: bytes) -> memoryview:
     if blob[:1] not in READS:
         raise OtherBuildError(
             f"account state of version {blob[0] if blob else 'none'}, and this build reads {VERSION[0]}: another "
             "build wrote it. Run that build, or fold the log with this one into an empty Redis namespace "
             "(ISOTHERM_NAMESPACE)"
         )
-    return _unpack(memoryview(blob)[1:])
+    return memoryview(blob)[1:]
 
 
 def standing_in(state: AccountState, dimension: str) -> Standing:

@@ -12,11 +12,11 @@ import time
 from base64 import b64decode, urlsafe_b64encode
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -40,6 +40,8 @@ CURSOR_LONGEST = 2_000
 BY_SCORE = "score:"
 
 Place: TypeAlias = tuple[float, str]  # in an order: the lower the key the earlier, then by account
+T = TypeVar("T")
+Load: TypeAlias = Callable[[int, Sequence[str]], Awaitable[Mapping[str, T]]]  # of a partition, by account
 Key: TypeAlias = Callable[[AccountState, int], float]
 
 
@@ -122,7 +124,7 @@ class Members:
         chosen = places[start : start + limit]
         told = [
             _told(account, state, asked, ruleset, order, as_of)
-            async for account, state in self._states([account for _, account in chosen])
+            async for account, state in self._of_each([account for _, account in chosen], self.store.load)
         ]
         is_last = start + limit >= len(places)
         return Page(as_of, told, None if is_last else Cursor(sort, as_of, *chosen[-1]).word())
@@ -136,13 +138,17 @@ class Members:
         """
         ruleset, as_of = await self.reader.ruleset(), self.now()
         asked, sought, by_id = _dimension(ruleset, dimension, segment), text.casefold(), Sort(None)
-        members, found = await self.reader.members(dimension, segment), list[dict[str, Any]]()
-        async for account, state in self._states(members[:SEARCHED_AT_MOST]):
-            if sought in account.casefold() or sought in display_name(state).casefold():
-                if len(found) == limit:
-                    return found, False
-                found.append(_told(account, state, asked, ruleset, by_id, as_of))
-        return found, len(members) <= SEARCHED_AT_MOST
+        members, found = await self.reader.members(dimension, segment), list[str]()
+        async for account, name in self._of_each(members[:SEARCHED_AT_MOST], self.store.names):
+            if sought in account.casefold() or sought in name.casefold():
+                found.append(account)
+                if len(found) > limit:
+                    break
+        told = [
+            _told(account, state, asked, ruleset, by_id, as_of)
+            async for account, state in self._of_each(found[:limit], self.store.load)
+        ]
+        return told, len(found) <= limit and len(members) <= SEARCHED_AT_MOST
 
     async def _order(self, asked: tuple[str, ...], sort: Sort, as_of: int) -> list[Place]:
         async with self._turn if sort.key is not None else nullcontext():
@@ -164,19 +170,19 @@ class Members:
         if sort.key is None:
             return [(0.0, account) for account in members]
         key = sort.key
-        return sorted([(key(state, as_of), account) async for account, state in self._states(members)])
+        return sorted(
+            [(key(state, as_of), account) async for account, state in self._of_each(members, self.store.load)]
+        )
 
-    async def _states(self, accounts: Sequence[str]) -> AsyncIterator[tuple[str, AccountState]]:
+    async def _of_each(self, accounts: Sequence[str], load: Load[T]) -> AsyncIterator[tuple[str, T]]:
         """In the order of `accounts`, without those that are gone; others have a turn in between."""
         left = iter(accounts)
         while some := list(islice(left, AT_ONCE)):
             by_partition: dict[int, list[str]] = {}
             for account in some:
                 by_partition.setdefault(partition_of(account, self.settings.partitions), []).append(account)
-            loaded = await asyncio.gather(
-                *(self.store.load(number, each) for number, each in by_partition.items())
-            )
-            found = {account: state for each in loaded for account, state in each.items()}
+            loaded = await asyncio.gather(*(load(number, each) for number, each in by_partition.items()))
+            found = {account: what for each in loaded for account, what in each.items()}
             for account in some:
                 if account in found:
                     yield account, found[account]

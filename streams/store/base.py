@@ -188,8 +188,17 @@ def pack_state(state: AccountState) -> bytes:
 
 def unpack_state(blob: bytes) -> AccountState:
     """Raises ValueError for a state that this code cannot read."""
+    return states.unpack(_unsqueezed(blob))
+
+
+def name_in(blob: bytes) -> str:
+    """What the account with this state is called. Raises as `unpack_state` does."""
+    return states.name_in(_unsqueezed(blob))
+
+
+def _unsqueezed(blob: bytes) -> bytes:
     try:
-        return states.unpack(bytes(cramjam.lz4.decompress_block(blob)))
+        return bytes(cramjam.lz4.decompress_block(blob))
     except cramjam.DecompressionError as error:
         raise ValueError(f"account state is damaged: {error}") from None
 

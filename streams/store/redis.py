@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from ssl import TLSVersion
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
@@ -28,6 +28,7 @@ from streams.store.base import (
     Refused,
     holds,
     marks_of,
+    name_in,
     new_token,
     pack_files,
     pack_outbox,
@@ -42,6 +43,7 @@ from streams.store.cluster import Cluster
 from streams.store.sweeping import AHEAD, SLICE, Ahead, Smallest
 from streams.store.together import Together
 
+T = TypeVar("T")
 BARRIER_MS = 2_000
 _COMMIT = Path(__file__).with_name("commit.lua").read_text()
 _TRIM = Path(__file__).with_name("trim.lua").read_text()
@@ -119,11 +121,17 @@ class RedisStore:
         )
 
     async def load(self, partition: int, accounts: Iterable[str]) -> dict[str, AccountState]:
-        names = list(accounts)
-        if not names:
+        return await self._load(partition, list(accounts), unpack_state)
+
+    async def names(self, partition: int, accounts: Iterable[str]) -> dict[str, str]:
+        """What accounts are called, for those who need nothing else of them; "" where nobody knows."""
+        return await self._load(partition, list(accounts), name_in)
+
+    async def _load(self, partition: int, accounts: list[str], what: Callable[[bytes], T]) -> dict[str, T]:
+        if not accounts:
             return {}
-        blobs = await self._together.ask("HMGET", self._keys[partition].accounts, *names)
-        return {name: unpack_state(blob) for name, blob in zip(names, blobs, strict=True) if blob is not None}
+        blobs = await self._together.ask("HMGET", self._keys[partition].accounts, *accounts)
+        return {each: what(blob) for each, blob in zip(accounts, blobs, strict=True) if blob is not None}
 
     async def due(self, partition: int, until: int, limit: int) -> list[Due]:
         wakes = self._keys[partition].wakes

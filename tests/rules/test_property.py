@@ -31,10 +31,11 @@ from rules.changes import cloud_event, memberships
 from rules.conditions import Decide
 from rules.engine import let_time_pass, step
 from rules.fold import Outgoing, Partition, accounts_of, fold, runs
+from rules.reasons import display_name
 from rules.records import Record, RulesetRecord, Tick
 from rules.replay import Replay
 from rules.ruleset import InForce, Ruleset
-from rules.state import NEVER, AccountState, pack, standing_in, unpack
+from rules.state import NEVER, AccountState, name_in, pack, standing_in, unpack
 from rules.work import Cause, Kind
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
@@ -387,6 +388,7 @@ def test_a_step_leaves_the_state_it_was_given_and_states_survive_packing(world: 
                 continue  # something was said of an account that nobody has heard of
             assert unpack(pack(each.state)) == each.state
             assert pack(unpack(pack(each.state))) == pack(each.state)
+            assert name_in(pack(each.state)) == display_name(each.state)
             states[account] = each.state
 
 
