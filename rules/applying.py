@@ -27,6 +27,7 @@ from rules.records import (
     is_visitor,
 )
 from rules.ruleset import Feed, Ruleset
+from rules.shedding import shed
 from rules.state import GONE, HERE, NEVER, SEEN_BYTES, SEEN_KEPT, AccountState, Fact, Report
 from rules.work import Cause, Work
 
@@ -113,6 +114,7 @@ def _apply_facts(work: Work, record: Facts) -> tuple[int, ...]:
     current = dict(work.state.facts)
     changed = _merge(work, current, record, ruleset.facts)
     work.state.facts = current
+    shed(work.state, ruleset, work.log_time)
     if record.source in work.state.stale and record.origin == "import":
         work.state.stale = {source: at for source, at in work.state.stale.items() if source != record.source}
     return _dimensions(ruleset, changed)
@@ -137,6 +139,7 @@ def _apply_contact(work: Work, record: Contact) -> tuple[int, ...]:
     if current == contacts.get(record.person) and not changed:
         return ()
     work.state.contacts = {**contacts, record.person: current}
+    shed(work.state, ruleset, work.log_time)
     return _dimensions(ruleset, [CONTACTS])
 
 

@@ -254,7 +254,7 @@ def _restate(state: AccountState | None, record: Restate, log_time: int, rules: 
     work = Work(state, rules, log_time, record.account, record.origin)
     _catch_up(work, log_time)
     state.born, state.seen, state.also, state.stale = told.born, told.seen, told.also, told.stale
-    state.known = told.known
+    state.known, state.degraded = told.known, told.degraded
     state.facts = _reread(told.facts, rules.ruleset.facts)
     state.contacts = {each: _reread(facts, rules.ruleset.contact_facts) for each, facts in told.contacts.items()}
     state.measures = _told_measures(told, record.at, rules.ruleset)

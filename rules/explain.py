@@ -18,6 +18,7 @@ def explanation(account: str, state: AccountState, ruleset: Ruleset, now: int) -
     """Facts, contacts, and for each dimension the answer, since when, until when, and why, as of `now`.
 
     `also` are accounts that were merged into this one, `read_again` the sources that could not say what changed.
+    `degraded`: when the oldest of what no rule reads was last dropped, because it was too much.
     """
     return {
         "account": account,
@@ -25,6 +26,7 @@ def explanation(account: str, state: AccountState, ruleset: Ruleset, now: int) -
         "provisional": is_provisional(account),
         "deleted": state.deleted,
         "quarantined": state.quarantined >= 0,
+        "degraded": iso(state.degraded) if state.degraded else None,
         "as_of": iso(now),
         "ruleset": ruleset.hash,
         "dimensions": {

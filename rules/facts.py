@@ -20,7 +20,7 @@ from rules.records import FactValue
 from rules.state import NEVER, Fact, Report
 from rules.vocabulary import Meanings
 
-TEXT_KEPT = 512
+TEXT_KEPT, LIST_KEPT = 512, 1_000  # characters of a text, texts of a list
 INTEGERS = 1 << 63  # what a packed state can hold
 _NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?$")
 _BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
@@ -116,6 +116,10 @@ def coerce(kind: str, value: FactValue, zone: str = "UTC") -> FactValue:
             return None
         case _, int() if not -INTEGERS <= value < INTEGERS:
             raise ValueError(f"{value!r} is too large to be kept")
+        case "any", str():
+            return value[:TEXT_KEPT]
+        case "any" | "list", list():
+            return [str(each)[:TEXT_KEPT] for each in value[:LIST_KEPT]]
         case "any", _:
             return value
         case ("number", bool()) | ("boolean", float()) | ("text", list()):
@@ -133,8 +137,6 @@ def coerce(kind: str, value: FactValue, zone: str = "UTC") -> FactValue:
             return value
         case "boolean", int() | str() if str(value).strip().casefold() in _BOOLEANS:
             return _BOOLEANS[str(value).strip().casefold()]
-        case "list", list():
-            return [str(each)[:TEXT_KEPT] for each in value]
         case "list", str():
             return [value[:TEXT_KEPT]]
         case "text", str():

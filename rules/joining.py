@@ -27,6 +27,7 @@ from rules.durations import DAY
 from rules.facts import UNDECLARED, FactRule, merged
 from rules.records import AccountRecord, Activity, Contact, Fill, Restate, Transfer, is_visitor
 from rules.ruleset import Ruleset
+from rules.shedding import shed
 from rules.state import GONE, SEEN_BYTES, SEEN_KEPT, AccountState, Fact, Report, pack, unpack
 from rules.work import Work
 
@@ -46,6 +47,8 @@ def take_in(work: Work, record: Transfer) -> None:
     mine.facts = _facts(mine.facts, theirs.facts, ruleset.facts, mine_win=record.by_crm)
     mine.contacts = _contacts(mine.contacts, theirs.contacts, ruleset.contact_facts)
     _refuse_too_many(work)
+    mine.degraded = max(mine.degraded, theirs.degraded)
+    shed(mine, ruleset, work.log_time)
     overriding.join(mine, theirs, ruleset, mine_win=record.by_crm)
     mine.seen = _seen(mine.seen, theirs.seen)
     mine.stale = {**theirs.stale, **mine.stale}

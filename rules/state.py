@@ -105,6 +105,7 @@ class AccountState(msgspec.Struct, array_like=True, gc=False):
     # Of measures that are to be filled (`filling`): what is still to come, and up to when it may have happened.
     gaps: dict[str, int] = msgspec.field(default_factory=dict)
     opened: int = -1  # offset of the last ruleset record whose gaps were opened
+    degraded: int = 0  # when facts that no rule reads were last dropped, because they were too much (`shedding`)
 
 
 class _Name(msgspec.Struct, gc=False):
@@ -179,4 +180,5 @@ def copy(state: AccountState) -> AccountState:
         state.overrides,
         state.gaps,
         state.opened,
+        state.degraded,
     )

@@ -86,6 +86,9 @@ def explanation_tree(told: dict[str, Any]) -> Tree:
             "in quarantine: a rule raised on it; no answer changes until the next ruleset, or `isotherm release`"
         )
         tree.add(Text(text, style="red"))
+    if told["degraded"]:
+        text = f"degraded on {short(told['degraded'])}: too many facts that no rule reads, the oldest were dropped"
+        tree.add(Text(text, style="yellow"))
     for source, since in told["read_again"].items():
         text = f"{source} could not say what changed on {short(since)}: to be read again"
         tree.add(Text(text, style="yellow"))

@@ -15,7 +15,20 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from rules import applying, errors, lint, measures, model, names, operators, rehearsal_model, sources, yamlfile
+from rules import (
+    applying,
+    errors,
+    facts,
+    lint,
+    measures,
+    model,
+    names,
+    operators,
+    rehearsal_model,
+    shedding,
+    sources,
+    yamlfile,
+)
 from rules.compiler import compile_files, load
 from rules.rehearsal import rehearse
 from rules.ruleset import Ruleset
@@ -101,6 +114,8 @@ def test_every_word_of_the_language_is_on_its_page(name: str) -> None:
         f"more than {['five', 'six', 'seven'][lint.MOST_RUNGS - 5]} segments",
         f"{operators.GLOB_LONGEST} characters and {operators.GLOB_STARS} stars",
         f"| {applying.FACTS_KEPT} and {applying.CONTACTS_KEPT} |",
+        f"{facts.TEXT_KEPT} characters; {facts.LIST_KEPT:,} texts",
+        f"| {shedding.UNREAD_BYTES // 1024} KB; then the oldest",
     ],
 )
 def test_the_numbers_are_those_of_the_code(said: str) -> None:

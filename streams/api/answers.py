@@ -37,6 +37,9 @@ class Account(BaseModel):
     provisional: bool
     deleted: bool
     quarantined: bool
+    degraded: Instant | None = Field(
+        description="when facts that no rule reads were last dropped: too much of them"
+    )
     as_of: Instant
     ruleset: str
     dimensions: dict[str, Standing]

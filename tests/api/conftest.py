@@ -160,7 +160,7 @@ async def world(settings: Settings, redis: Any) -> AsyncIterator[World]:
     await topics.create(settings)
     producer = Producer(settings)
     await producer.start()
-    store, lately = RedisStore(redis, PARTITIONS, settings.namespace), int(time.time() * 1000) - 5 * 24 * HOUR
+    store, lately = RedisStore(redis, PARTITIONS, settings.namespace), int(time.time() * 1000) - 6 * 24 * HOUR
     made = World(settings, redis, store, producer, lately)
     await made.begin()
     yield made
