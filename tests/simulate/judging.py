@@ -41,7 +41,7 @@ async def judge(world: World, found: Found) -> Report:
         _forgive(report, "I8", lambda line: line.startswith("never arrived"))
     if world.lost_log or world.any_astray:
         _forgive(report, "I3", lambda line: line.startswith("naive "))
-    for account in world.poisoned:  # what is parked, and what waits meanwhile, the naive oracle does not know
+    for account in _poisoned(world, found):  # what is parked, and what waits, the naive oracle does not know
         _forgive(report, "I3", lambda line, account=account: line.startswith(f"naive {account}:"))
     if world.lost_log and world.lost_writes:
         # Told, forgotten, and not in the log any more: nobody can say it again, nor of whom it was; and of whom no
@@ -56,6 +56,16 @@ async def judge(world: World, found: Found) -> Report:
     records = sum(len(found.log(number)) for number in ALL)
     report.expect("I8", ends.total() == records, f"{records} records came to {ends}")
     return report
+
+
+def _poisoned(world: World, found: Found) -> set[str]:
+    """The accounts on which a rule raised, and those they were merged into: what comes for them goes there."""
+    into = {name: unpack(blob).merged_into for kept in found.kept for name, blob in kept.states.items()}
+    accounts = set(world.poisoned)
+    for account in world.poisoned:
+        while account := into.get(account, ""):
+            accounts.add(account)
+    return accounts
 
 
 async def folded_alone(found: Found, number: int) -> tuple[list[Outbound], Counter[str]]:

@@ -132,6 +132,7 @@ A0, A1, MET = ACCOUNTS[0], ACCOUNTS[2], ACCOUNTS[3]
         *(Put(A0, "visited"), Fold("A", 12, trip("before load", "lost", 1))),
     ]
 )
+@example([Put(A1, "merged"), Deploy("breaking"), Put(A1, "poisoned")])  # it is the other on which a rule raises
 def test_workers_die_stand_still_and_take_over(schedule: list[Step]) -> None:
     holds(schedule)
 
