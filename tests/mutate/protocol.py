@@ -169,6 +169,13 @@ MUTANTS = (
         (SIMULATOR,),
     ),
     Mutant(
+        "what was committed under an older token is published under the newer",
+        "streams/fold.py",
+        " and self._held.get(partition, held) is held:",
+        ":",
+        (SIMULATOR,),
+    ),
+    Mutant(
         "old words behind our own are found",
         "streams/words.py",
         "if written is not None and end > written.behind:",
