@@ -121,8 +121,8 @@ MUTANTS = (
     Mutant(
         "tick rule: the owner appends one when somebody is due",
         "streams/fold.py",
-        "(self.owned.next_wake <= now or partition.sweep is not None)",
-        "partition.sweep is not None",
+        "(p == turn or held.owned.next_wake <= now)",
+        "p == turn",
         (SIMULATOR,),
     ),
     Mutant(
