@@ -157,6 +157,12 @@ def test_workers_die_stand_still_and_take_over(schedule: list[Step]) -> None:
         *(Look("A"), Fold("A", 1), Empty(0), Die("A"), Own("B", 0), Turn("B"), Put(A0, "asked")),
     ]
 )
+@example(  # told in one topic and not yet in the other, when the worker dies and Redis forgets that it was to be
+    [
+        *(Put(A0, "visited"), Fold("A"), Publish("A", trip("before send", "held", 1))),
+        *(Own("A", 0, told=False, trip=trip("before acquire", "dies")), Empty()),
+    ]
+)
 def test_redis_goes_back(schedule: list[Step]) -> None:
     holds(schedule)
 
