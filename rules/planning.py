@@ -147,8 +147,9 @@ def moves(change: Change) -> Iterator[tuple[str, str, str]]:
             yield change.dimension, NOWHERE, change.segment
         case Kind.LEFT:
             yield change.dimension, change.segment, NOWHERE
-        case Kind.MOVED if len(change.before) > 1:  # a set that is no more
+        case Kind.MOVED if len(change.before) > 1:  # a set that is no more, or is a ladder by now
             yield from ((change.dimension, segment, NOWHERE) for segment in change.before)
+            yield from ((change.dimension, NOWHERE, segment) for segment in change.after)
         case _:
             yield change.dimension, _one(change.before), _one(change.after)
 

@@ -7,11 +7,11 @@ import os
 from collections import Counter
 from random import Random
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from rules.planning import Asked, Importance, Look, Survey
-from rules.records import Record
+from rules.records import Activity, Record
 from rules.state import AccountState
 from rules.work import Cause
 from tests.planning.world import Frozen
@@ -20,6 +20,10 @@ from generate import fresh, worlds  # isort: skip
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 EXAMPLES = 3_000 if os.environ.get("ISOTHERM_TESTS") == "nightly" else 200
+NAMES = "activities: {page: {}, demo: {}}"
+FEW = "{dimension: d, kind: set, segments: [{segment: a, when: {never: demo}}, {segment: b, when: {never: demo}}]}"
+ONE = "{dimension: d, segments: [{segment: a, when: {never: page}}, {segment: c, otherwise: true}]}"
+PAGE = Activity(account="a", name="page", at=1_772_409_600_000, received=1_772_409_600_000)
 World = tuple[list[dict[str, str]], list[Record]]
 
 
@@ -84,6 +88,9 @@ def _the_opposite(text: str) -> str:
 
 @settings(max_examples=EXAMPLES // 2, deadline=None, derandomize=EXAMPLES < 1_000, suppress_health_check=SLOW)
 @given(worlds(versions=2), st.integers(0, 10))
+@example(
+    ([{"names.yaml": NAMES, "d.yaml": FEW}, {"names.yaml": NAMES, "d.yaml": ONE}], [PAGE]), 0
+)  # a set of which somebody has two becomes a ladder
 def test_sizes_before_plus_moves_are_sizes_after_and_both_are_those_of_the_accounts(
     world: World, place: int
 ) -> None:
