@@ -111,14 +111,18 @@ def _same_messages(report: Report, world: World, alone: set[Any]) -> None:
 
 def _is_superseded(message: Any, told: set[Any]) -> bool:
     """Whether a newer word on the same account stands in the compacted topic, which keeps only that."""
-    role, key, value, _ = message
-    others = (other for topic, name, other, _ in told if (topic, name) == (role, key))
-    return value is not None and any(other is not None and _position(other) > _position(value) for other in others)
+    return any(_of_whom(other) == _of_whom(message) and _offset(other) > _offset(message) for other in told)
 
 
-def _position(value: bytes) -> tuple[int, int, int]:
-    at = msgspec.json.decode(value)["position"]
-    return at["epoch"], at["offset"], at["n"]
+def _of_whom(message: Any) -> tuple[str, bytes]:
+    role, key, _, _ = message
+    return role, key
+
+
+def _offset(message: Any) -> int:
+    """The place in the log of which a message of the compacted topic tells; a tombstone has it in a header."""
+    _, _, value, headers = message
+    return int(dict(headers)["offset"] if value is None else msgspec.json.decode(value)["position"]["offset"])
 
 
 def _have_positions(report: Report, world: World) -> None:

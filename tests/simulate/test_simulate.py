@@ -163,6 +163,9 @@ def test_workers_die_stand_still_and_take_over(schedule: list[Step]) -> None:
         *(Own("A", 0, told=False, trip=trip("before acquire", "dies")), Empty()),
     ]
 )
+@example(
+    [Put(A1, "deleted"), Fold("A"), Publish("A", trip("after send", "dies")), GoBack(1)]
+)  # and so a tombstone
 def test_redis_goes_back(schedule: list[Step]) -> None:
     holds(schedule)
 
