@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rules.conditions import Told
-from rules.reasons import display_name, explain
+from rules.reasons import IN_QUARANTINE, display_name, explain
 from rules.records import is_provisional
 from rules.ruleset import Dimension
 from rules.state import NEVER, Answer, standing_in
@@ -78,7 +78,8 @@ def announce_state(work: Work, now: int, cause: Cause) -> None:
     for dimension in ruleset.dimensions:
         answer = standing_in(state, dimension.name).answer
         if answer:
-            told[dimension.name] = explain(dimension, state, (), answer[0], now)
+            reason = IN_QUARANTINE if state.quarantined >= 0 else explain(dimension, state, (), answer[0], now)
+            told[dimension.name] = reason
     change = Change(
         Kind.STATE,
         work.account,

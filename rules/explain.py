@@ -6,12 +6,10 @@ from typing import Any
 
 from rules.changes import instant_or_none, iso, readable, since
 from rules.facts import UNDECLARED, FactRule, conflicting
-from rules.reasons import display_name, explain
+from rules.reasons import IN_QUARANTINE, display_name, explain
 from rules.records import is_provisional
 from rules.ruleset import Dimension, Ruleset
 from rules.state import GONE, NEVER, AccountState, Fact, Forced, standing_in
-
-IN_QUARANTINE = {"text": "in quarantine", "because": {"says": "in quarantine", "verdict": "unknown"}}
 
 
 def explanation(account: str, state: AccountState, ruleset: Ruleset, now: int) -> dict[str, Any]:
@@ -61,7 +59,7 @@ def _dimension(ruleset: Ruleset, dimension: Dimension, state: AccountState, now:
         "since": since(standing),
     }
     if state.quarantined >= 0:  # to ask may raise what it was put there for
-        return told | {"stays_until": None, "reason": IN_QUARANTINE}
+        return told | {"stays_until": None, "reason": {"text": IN_QUARANTINE["says"], "because": IN_QUARANTINE}}
     told |= {
         "stays_until": instant_or_none(ruleset.stays_until(dimension, state)),
     }

@@ -328,6 +328,8 @@ class _Fold:
         if self.tells < 0 or state is None or state.told < self.tells or is_visitor(account):
             return n
         rules = self.folded.rules
+        if state.quarantined >= 0 and not self._is_over(state):  # where it stands it can tell, though not why
+            return self._take(account, tell_again(account, state, self.log_time, rules), offset, n)
         return self._guarded(account, offset, n, lambda state: tell_again(account, state, self.log_time, rules))
 
     # -- quarantine ------------------------------------------------------------------------------------------

@@ -71,5 +71,8 @@ def headline(told: Told) -> list[str]:
     return [words for part in deciding or parts for words in headline(part)]
 
 
+IN_QUARANTINE: Told = {"says": "in quarantine", "verdict": "unknown"}  # of which nothing is asked: it may raise
+
+
 def display_name(state: AccountState) -> str:
     return shown(state.facts.get("name"))

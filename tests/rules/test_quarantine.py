@@ -13,7 +13,7 @@ from rules.compiler import compile_files
 from rules.engine import let_time_pass, step
 from rules.explain import explanation
 from rules.fold import Due, Folded, Partition, fold, runs
-from rules.records import Activity, Erase, Record, Release, RulesetRecord, Tick
+from rules.records import Activity, Epoch, Erase, Record, Release, RulesetRecord, Tick
 from rules.ruleset import InForce
 from rules.state import NEVER, AccountState, pack
 from rules.work import Outcome, Step
@@ -138,6 +138,21 @@ def test_why_is_told_without_asking_what_raised(breaks: set[str]) -> None:
     told = explanation("acme", log.states["acme"], log.rules.ruleset, MON)
     assert told["dimensions"]["engagement"]["segment"] == "cold"
     assert told["dimensions"]["engagement"]["reason"]["text"] == "in quarantine"
+
+
+def test_in_a_new_epoch_it_tells_where_it_stands_though_not_why(breaks: set[str]) -> None:
+    log = Log()
+    log.hears(visit("good", MON), visit("bad", MON))
+    breaks.add("bad")
+    log.hears(visit("bad", MON + 1))
+    log.hears(Epoch(number=1, since=0, received=MON + 2))
+    told = {out.change.account: out.change for out in log.hears(Tick(received=MON + 3)).outgoing}
+    assert {name: each.memberships["engagement"].answer for name, each in told.items()} == {
+        "bad": ("cold",),
+        "good": ("cold",),
+    }
+    assert told["bad"].reason == {"engagement": {"says": "in quarantine", "verdict": "unknown"}}
+    assert log.states["bad"].quarantined >= 0
 
 
 def test_released_it_is_asked_again_and_takes_what_comes(breaks: set[str]) -> None:

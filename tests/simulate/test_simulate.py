@@ -166,6 +166,12 @@ def test_workers_die_stand_still_and_take_over(schedule: list[Step]) -> None:
 @example(
     [Put(A1, "deleted"), Fold("A"), Publish("A", trip("after send", "dies")), GoBack(1)]
 )  # and so a tombstone
+@example(  # and of an account that is in quarantine by then
+    [
+        *(Turn("A"), Deploy("breaking"), Put(A0, "visited"), Fold("A"), Publish("A", trip("after send", "dies"))),
+        *(Put(A0, "poisoned"), GoBack(2)),
+    ]
+)
 def test_redis_goes_back(schedule: list[Step]) -> None:
     holds(schedule)
 
