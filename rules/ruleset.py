@@ -237,8 +237,11 @@ class Ruleset:
     def stays_until(self, dimension: Dimension, state: AccountState) -> int:
         """When the account's answer will change if nothing happens (NEVER: not by time alone).
 
-        A wake may come before the change it watches for, so the wakes are walked until the answer differs.
+        A wake may come before the change it watches for, so the wakes are walked until the answer differs. In
+        quarantine nothing changes by time, and to ask may raise.
         """
+        if state.quarantined >= 0:
+            return NEVER
         if dimension.settle is None and len(dimension.behind) == 1 and not state.overrides:
             return _walk(dimension, state)
         return self._walk_all(dimension, state)

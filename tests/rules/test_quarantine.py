@@ -151,6 +151,7 @@ def test_in_a_new_epoch_it_tells_where_it_stands_though_not_why(breaks: set[str]
         "bad": ("cold",),
         "good": ("cold",),
     }
+    assert log.rules.ruleset.stays_until(log.rules.ruleset.dimensions[0], log.states["bad"]) == NEVER
     assert told["bad"].reason == {"engagement": {"says": "in quarantine", "verdict": "unknown"}}
     assert log.states["bad"].quarantined >= 0
 

@@ -172,6 +172,12 @@ def test_workers_die_stand_still_and_take_over(schedule: list[Step]) -> None:
         *(Put(A0, "poisoned"), GoBack(2)),
     ]
 )
+@example(  # and nothing that may raise is asked for it
+    [
+        *(Put(A1, "poisoned"), Own("B", 1, told=False), Turn("B"), *[Put(A0, "visited")] * 3),
+        *(Put(MET, "poisoned"), Put(A0, "visited"), Turn("B"), Deploy("breaking"), GoBack(1)),
+    ]
+)
 def test_redis_goes_back(schedule: list[Step]) -> None:
     holds(schedule)
 
