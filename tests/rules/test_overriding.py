@@ -339,7 +339,7 @@ def test_a_state_with_overrides_survives_packing_and_one_without_is_read_as_befo
     assert unpack(pack(account.state)) == account.state
     fields = msgspec.msgpack.decode(pack(given(ENGAGEMENT).sees("visit", at=MON).state)[1:])
     # The last fields, which states of earlier builds do not have.
-    assert [fields.pop() for _ in range(3)] == [-1, {}, {}]
+    assert [fields.pop() for _ in range(4)] == [0, -1, {}, {}]
     earlier = b"\x03" + msgspec.msgpack.encode(fields)
     assert unpack(earlier) == given(ENGAGEMENT).sees("visit", at=MON).state
 
