@@ -122,6 +122,8 @@ class Publisher(Service):
             told = self._told.get(partition, (-1, -1))
             messages = [message for entry in entries if order(entry.id) > told for message in entry.messages]
             if not await self._is_ours(partition, token):
+                if self._tokens.get(partition) != token:  # taken over meanwhile, by ourselves: once more, then
+                    return len(entries)
                 self.lost(partition)
                 return 0
             answers = await self._producer.send(messages, self._clock.now(), partition)

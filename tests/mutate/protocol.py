@@ -176,6 +176,13 @@ MUTANTS = (
         (SIMULATOR,),
     ),
     Mutant(
+        "who takes over from itself publishes what it held in its hand",
+        "streams/publisher.py",
+        "if self._tokens.get(partition) != token:  # taken over meanwhile",
+        "if False:  # taken over meanwhile",
+        (SIMULATOR,),
+    ),
+    Mutant(
         "old words behind our own are found",
         "streams/words.py",
         "if written is not None and end > written.behind:",

@@ -753,6 +753,8 @@ def _reported(
     """By name the value that all reports of it come to, and the instant at which that was reported."""
     by_name: dict[str, list[tuple[int, int, Any, str]]] = {}
     for at, place, name, value, source in reports:
+        if name not in declared:
+            continue  # no rule reads it
         try:
             taken = _as_declared(declared[name]["type"], value)
         except Refused:

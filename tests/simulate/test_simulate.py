@@ -178,6 +178,9 @@ def test_workers_die_stand_still_and_take_over(schedule: list[Step]) -> None:
         *(Put(MET, "poisoned"), Put(A0, "visited"), Turn("B"), Deploy("breaking"), GoBack(1)),
     ]
 )
+@example(  # who took over from itself publishes what it held in its hand
+    [Put(A0, "visited"), Fold("A"), Publish("A", trip("after outbox", "held")), Own("A", 0, told=False)]
+)
 def test_redis_goes_back(schedule: list[Step]) -> None:
     holds(schedule)
 
