@@ -109,7 +109,8 @@ async def test_one_account_has_nearly_all_the_traffic(world: World, rows: Rows, 
             await sends.send(CRM_UPDATES, WHALE, noted([ROOM + n]), FORMAT)
             for _ in range(54):
                 topic, _, message = next(whale)
-                if topic == WEB_ACTIVITY:
+                # Of more amounts in a window than are kept a sum is not known; the naive oracle keeps them all.
+                if topic == WEB_ACTIVITY and message["name"] != "bought":
                     told = message | {"account": WHALE, "domain": None, "at": int(time.time() * 1000)}
                     await sends.send(WEB_ACTIVITY, WHALE, json.dumps(told).encode(), FORMAT)
             await world.more(50)
