@@ -17,6 +17,7 @@ from typing import Any
 STEP_MS = 30_000
 FIRST_S, EVERY_S = 0.25, 10.0  # the first answers follow each other closely: until then the rate is not known
 FIRST_TRIES, GOOD_MS = 3, 100.0
+FINEST_MS = 0.002  # Redis tells microseconds, and so does a float: two answers are so far apart, give or take
 SLOWEST, FASTEST = 0.5, 2.0
 DRIFT = 1e-5  # by so much may how fast our clock goes change from one answer to the next
 
@@ -110,5 +111,6 @@ def rate_of(first: Answer, second: Answer) -> float:
     between = second.at - first.at
     if between <= 0:
         return 1.0
-    measured, error = (second.said - first.said) / between, (first.error + second.error) / between
+    error = (first.error + second.error + FINEST_MS) / between
+    measured = (second.said - first.said) / between
     return min(max(1.0, measured - error, SLOWEST), measured + error, FASTEST)

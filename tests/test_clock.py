@@ -98,6 +98,13 @@ async def test_round_trips_do_not_look_like_a_wrong_clock() -> None:
     assert rate_of(first, Answer(at=10_000, said=NOON + 9_500, error=40)) == pytest.approx(0.958)
 
 
+async def test_that_redis_counts_in_microseconds_does_not_look_like_a_wrong_clock() -> None:
+    """Within an hour without another answer it would come to milliseconds."""
+    first = Answer(at=0, said=NOON, error=0)
+    for off in (-0.001, 0.001):
+        assert rate_of(first, Answer(at=FIRST_S * 1000, said=NOON + FIRST_S * 1000 + off, error=0)) == 1.0
+
+
 async def test_it_never_goes_back() -> None:
     machines = Machines()
     clock = RedisClock(machines, machines.monotonic)
