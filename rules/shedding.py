@@ -53,13 +53,13 @@ def _without(facts: Mapping[str, Fact], name: str) -> dict[str, Fact]:
 
 def _bytes(name: str, fact: Fact) -> int:
     values = (fact.value, *(each.value for each in fact.others))
-    return FACT_BYTES + len(name) + sum(map(_length, values))
+    return FACT_BYTES + _length(name) + sum(map(_length, values))
 
 
 def _length(value: FactValue) -> int:
     match value:
         case str():
-            return len(value)
+            return len(value.encode())
         case list():
-            return sum(map(len, value))
+            return sum(map(_length, value))
     return 8

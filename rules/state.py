@@ -135,7 +135,7 @@ def unpack(blob: bytes) -> AccountState:
 
 
 def name_in(blob: bytes) -> str:
-    """What the account is called, for a fifth of the cost of unpacking its state. Raises as `unpack` does."""
+    """What the account is called, for a quarter of the cost of unpacking its state. Raises as `unpack` does."""
     return shown(_glance(_read(blob)).facts.name)
 
 

@@ -55,6 +55,11 @@ def test_what_fits_is_left_alone() -> None:
     assert explanation(ACME, state, RULES.ruleset, TUE)["degraded"] is None
 
 
+def test_what_counts_is_bytes_and_not_characters() -> None:
+    state = after(*(learns(MON + n, **{f"note{n:02}": "\N{SNOWMAN}" * TEXT_KEPT}) for n in range(ROOM)))
+    assert len(state.facts) == UNREAD_BYTES // (3 * TEXT_KEPT + 16 + len("note00"))
+
+
 def test_one_value_is_never_larger_than_what_is_kept_of_it() -> None:
     state = after(learns(MON, story="x" * 1_000_000, list=["y" * 1_000] * 10 * LIST_KEPT))
     assert len(state.facts["story"].value) == TEXT_KEPT
