@@ -9,6 +9,8 @@ from rules.conditions import Told
 from rules.ruleset import Dimension
 from rules.state import AccountState, Answer, Forced, shown, standing_in
 
+IN_QUARANTINE: Told = {"says": "in quarantine", "verdict": "unknown"}  # of which nothing is asked: it may raise
+
 
 def explain(dimension: Dimension, state: AccountState, before: Answer, segment: str, now: int) -> Told:
     """Why: the tree of the segment it is about, of the one it left, and what could not be decided on the way.
@@ -69,9 +71,6 @@ def headline(told: Told) -> list[str]:
         return headline(parts[0])
     deciding = [part for part in parts if part["verdict"] == told["verdict"]]
     return [words for part in deciding or parts for words in headline(part)]
-
-
-IN_QUARANTINE: Told = {"says": "in quarantine", "verdict": "unknown"}  # of which nothing is asked: it may raise
 
 
 def display_name(state: AccountState) -> str:
