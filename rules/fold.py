@@ -207,6 +207,7 @@ def fold(
                 work.begin_epoch(record)
             case Filled():
                 work.folded.rules = work.folded.rules.filled(record.deployment)
+                work.folded.counts["filled", ""] += 1
             case _:
                 work.account(record)
     if end is None:
@@ -303,6 +304,7 @@ class _Fold:
         self.folded.switched = ruleset
         self.sweep, self.swept = "", 0
         self.deployed = (*self.deployed, record.offset)[-DEPLOYED_KEPT:]
+        self.folded.counts["ruleset", ""] += 1
 
     def erase(self, record: Erase, holding: Sequence[str]) -> None:
         n = 0

@@ -112,6 +112,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._held: dict[int, Held] = {}
         self._turn = asyncio.Lock()  # held while partitions are folded, or change hands
         self._changed = asyncio.Event()
+        self.changed_hands = asyncio.Event()  # a partition became ours, or was stopped at: for who signs for it
         self._fenced: dict[int, float] = {}  # ours by Kafka, somebody else's by Redis: since when
         self._stalling, self._turns = Stalling(self._topic), Turns()
         self._gaps: dict[int, tuple[int, int]] = {}  # stopped at: first, behind
@@ -191,6 +192,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             if number in self._held:
                 self._publisher.committed(number, 0, owned.token)
         self._changed.set()
+        self.changed_hands.set()
 
     def _is_known(self, partition: int) -> bool:
         if partition < self._settings.partitions:
@@ -297,6 +299,7 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._let_go(partition)
         set_aside(self._consumer, TopicPartition(self._topic, partition))
         self.stopped_partitions[partition], self.stopped_by[partition] = why, by
+        self.changed_hands.set()
         log.error("partition stopped", partition=partition, by=by, why=why)
 
     def _is_mended(self, partition: int) -> None:

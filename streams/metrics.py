@@ -73,7 +73,7 @@ TABLE = (
            "how far time has come in the partition; `time()` minus it grows where nothing happens, and is no lag"),
     Metric("isotherm_records_total", "counter", "records", ("outcome", "source"), "fold",
            "records folded: `applied`, `duplicate`, `passed_on`, `late`, `parked`, `overtaken`; and those of no "
-           "account: `tick`, `erase`, `epoch`; `diverted`: stood in the wrong partition"),
+           "account: `tick`, `ruleset`, `filled`, `erase`, `epoch`; `diverted`: stood in the wrong partition"),
     Metric("isotherm_values_refused_total", "counter", "values", ("source",), "fold",
            "values of facts that could not be what the fact is declared to be; the fact stayed as it was"),
     Metric("isotherm_records_early_total", "counter", "records", ("source",), "fold",

@@ -1,4 +1,5 @@
-"""Who folds which partition, how fast, and why somebody does not: written into Redis now and then, for people.
+"""Who folds which partition, how fast, and why somebody does not: written into Redis for people, when a partition
+changes hands and every few seconds.
 
 Nothing reads it but `isotherm status` and pages: ownership is decided by tokens (see `fold`), not by this.
 """
@@ -48,12 +49,16 @@ class Signing(Service):
         self._pacing = Pacing()
         self._name = settings.instance or f"{socket.gethostname()}:{os.getpid()}"
 
-    @Service.timer(EVERY_S)
-    async def _sign(self) -> None:
-        try:
-            await self.sign()
-        except (*AWAY, ClockSteppedError) as error:
-            log.info("not signed", why=f"{type(error).__name__}: {error}")
+    @Service.task
+    async def _keep_signing(self) -> None:
+        hands = self._fold.changed_hands
+        while not self.should_stop:
+            hands.clear()
+            try:
+                await self.sign()
+            except (*AWAY, ClockSteppedError) as error:
+                log.info("not signed", why=f"{type(error).__name__}: {error}")
+            await self.wait_for_stopped(hands.wait(), timeout=EVERY_S)
 
     async def sign(self) -> None:
         """For what is ours, and for what we have stopped at."""

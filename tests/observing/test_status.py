@@ -25,7 +25,7 @@ from streams.observing.standing import LogPartition, SourcePartition, Standing, 
 from streams.observing.standing_shown import duration, screen
 from streams.observing.verified import Verified
 from streams.settings import Settings
-from tests.live.conftest import isotherm, working
+from tests.live.conftest import Changes, isotherm, working
 from tests.live.test_end_to_end import page
 from tests.observing.conftest import TIMEOUT_S, Watching
 
@@ -103,6 +103,19 @@ async def test_from_well_to_stopped_to_nobody(
         assert "account.log/1 stopped" in shown.stdout
         assert "dead letters: 1 broken_json (router)" in shown.stdout
         assert "last verified" in shown.stdout
+        assert worker.stop() == 0
+
+
+@pytest.mark.kafka
+async def test_who_folds_is_seen_with_its_first_change(
+    settings: Settings, there: None, producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    with working(settings, tmp_path / "log") as worker:
+        assert isotherm(settings, "deploy").returncode == 0
+        await producer.send_and_wait(settings.topics(topics.WEB_ACTIVITY), page(1, int(time.time() * 1000)))
+        await Changes(settings).until(lambda event: event["type"] == "account.state")
+        _, said = told(settings)
+        assert None not in {each["owner"] for each in said["partitions"]}
         assert worker.stop() == 0
 
 

@@ -79,13 +79,11 @@ async def folded_alone(found: Found, number: int) -> tuple[list[Outbound], Count
     for (what, _), count in owned.counts.items():
         if what in ENDS:
             ends[what] += count
-    switches = b'"kind":"ruleset"'
-    ends["ruleset"] = sum(switches in (each.value or b"")[:40] for each in log)
     ends["letter"] = sum(_source(each.headers, "reason") == "not_a_record" for each in outgoing)
     return outgoing, ends
 
 
-ENDS = {*map(str, Outcome), "tick", "epoch", "diverted"}
+ENDS = {*map(str, Outcome), "tick", "ruleset", "epoch", "diverted"}
 
 
 def _forgive(report: Report, invariant: str, which: Any) -> None:
