@@ -41,13 +41,13 @@ from streams.consuming import (
 )
 from streams.metrics import histogram
 from streams.outage import AWAY, is_waiting, wait_out
-from streams.pipeline import GapError, OtherLogError, Owned, StoppedError, fold_batch
+from streams.pipeline import GapError, OtherLogError, Owned, fold_batch
 from streams.pipeline import place as position_of
 from streams.producer import Producer
 from streams.publisher import Publisher, order
 from streams.settings import Settings
 from streams.stalling import StalledError, Stalling, Standing
-from streams.store.base import Commit, Outbound, Refused, Store
+from streams.store.base import Commit, Outbound, Refused, StoppedError, Store
 from streams.told import last_told
 from streams.topics import ACCOUNT_LOG, MEMBERSHIPS
 from streams.traces import Traces
@@ -375,12 +375,8 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             log.warning("waiting", what="commit", partition=partition, why=f"{type(error).__name__}: {error}")
             await self._take_over(partition)
         except Exception as error:
-            # What was asked of a Redis that went back in between does not go together.
-            if await self._has_moved(held.owned):
-                await self._take_over(partition)
-            else:
-                log.exception("bug in the fold", partition=partition)
-                self._stop_partition(partition, StoppedBy.BUG, f"{type(error).__name__}: {error}")
+            log.exception("bug in the fold", partition=partition)
+            self._stop_partition(partition, StoppedBy.BUG, f"{type(error).__name__}: {error}")
         # Taken over in between, by ourselves: the publisher knows of it, and by a newer token.
         if held.owned.outgoing > before and self._held.get(partition, held) is held:
             self._publisher.committed(partition, held.owned.outgoing - before, held.owned.token)
@@ -396,14 +392,6 @@ class Fold(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             since = now
 
         return reached
-
-    async def _has_moved(self, owned: Owned) -> bool:
-        """Whether the store is not as we left it, or cannot be asked."""
-        try:
-            ((token, offset),) = await self._store.owners([owned.partition.number])
-        except AWAY:
-            return True
-        return (token, offset) != (owned.token, owned.partition.offset)
 
     async def _refused(self, partition: int, error: StoppedError) -> None:
         if error.refused.reason == "moved":

@@ -45,7 +45,7 @@ from rules.records import (
 from rules.ruleset import NO_RULES, InForce, Ruleset
 from rules.state import NEVER
 from streams.producer import partition_of
-from streams.store.base import Acquired, Committed, Outbound, Refused, Store, commit_of
+from streams.store.base import Acquired, At, Committed, Outbound, Refused, StoppedError, Store, commit_of
 from streams.topics import ACCOUNT_LOG, CHANGES, DEAD_LETTERS, MEMBERSHIPS
 from streams.traces import SENT, UNTRACED, Traced, Traces
 
@@ -79,6 +79,10 @@ class Owned:
         rules = acquired.partition.in_force(ruleset)
         return cls(acquired.token, acquired.partition, rules, partitions, acquired.next_wake)
 
+    @property
+    def at(self) -> At:
+        return At(self.token, self.partition.offset)
+
     def after(self, folded: Folded, committed: Committed, outgoing: int) -> Owned:
         self.counts.update(folded.counts)
         changes = (each.change for each in folded.outgoing)
@@ -104,14 +108,6 @@ class OtherLogError(Exception):
     """This is not the log that was folded: made anew, or cut off at its end and written on."""
 
 
-class StoppedError(Exception):
-    """A commit was refused. `reason`: somebody else owns the partition, or the store stands elsewhere."""
-
-    def __init__(self, refused: Refused) -> None:
-        super().__init__(f"commit refused: {refused.reason}")
-        self.refused = refused
-
-
 async def fold_batch(
     messages: Sequence[Message],
     owned: Owned,
@@ -129,7 +125,7 @@ async def fold_batch(
     for run in decoded(messages, owned):
         due, unswept = await look_up(run.records, owned, store)
         named = accounts_of(run.records).union(unswept, (account for _, account in due))
-        states = await store.load(owned.partition.number, named)
+        states = await store.load(owned.partition.number, named, owned.at)
         reached("load")
         folded = fold(owned.partition, owned.rules, run.records, states, compiled, due, unswept, run.end)
         reached("step")
@@ -154,16 +150,18 @@ async def look_up(records: Sequence[Record], owned: Owned, store: Store) -> tupl
     comes to next. A ruleset asks for everybody who is due: what the old rules owe is paid before they go. For an
     erasure (alone too) the accounts that may hold something of these people."""
     if records and isinstance(records[0], Erase):
-        return [], await store.holding(owned.partition.number, records[0].persons)
+        return [], await store.holding(owned.partition.number, records[0].persons, owned.at)
     if not records or not isinstance(records[0], Tick | RulesetRecord):
         return [], []
     partition, first = owned.partition, records[0]
     until = max(first.received, partition.log_time)
-    due = await store.due(partition.number, until, ACCOUNTS_PER_TICK if isinstance(first, Tick) else EVERYBODY)
+    at_most = ACCOUNTS_PER_TICK if isinstance(first, Tick) else EVERYBODY
+    due = await store.due(partition.number, until, at_most, owned.at)
     if partition.sweep is None or isinstance(first, RulesetRecord):
         return due, []
-    at_most = first.sweeps
-    return due, await store.accounts_after(partition.number, partition.sweep, at_most) if at_most else []
+    if not first.sweeps:
+        return due, []
+    return due, await store.accounts_after(partition.number, partition.sweep, first.sweeps, owned.at)
 
 
 @dataclass(slots=True)

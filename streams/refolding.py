@@ -25,10 +25,10 @@ from rules.fold import ALONE, Due, Folded, accounts_of, fold
 from rules.records import Record, Release
 from rules.state import NEVER
 from streams.connecting import kafka_options
-from streams.pipeline import GapError, Message, OtherLogError, Owned, Run, StoppedError, compiled, decoded, look_up
+from streams.pipeline import GapError, Message, OtherLogError, Owned, Run, compiled, decoded, look_up
 from streams.playback import SILENCE_S, up_to_its_end
 from streams.settings import Settings
-from streams.store.base import Commit, Committed, Refused, Store, commit_of
+from streams.store.base import At, Commit, Committed, Refused, StoppedError, Store, commit_of
 from streams.store.memory import MemoryStore
 from streams.store.snapshots import Assembling, Snapshot, seed
 from streams.topics import ACCOUNT_LOG, SNAPSHOTS
@@ -168,7 +168,7 @@ async def fold_quietly(
     """
     due, unswept = await look_up(run.records, owned, store)
     named = accounts_of(run.records).union(unswept, (account for _, account in due))
-    states = await store.load(owned.partition.number, named)
+    states = await store.load(owned.partition.number, named, owned.at)
     folded = fold(owned.partition, owned.rules, run.records, states, compiled, due, unswept, run.end)
     folded.partition = msgspec.structs.replace(folded.partition, last=run.last)
     change(folded)
@@ -198,7 +198,7 @@ class Recollection(MemoryStore):
         super().__init__()
         self._heap: list[Due] = []
 
-    async def due(self, partition: int, until: int, limit: int) -> list[Due]:
+    async def due(self, partition: int, until: int, limit: int, at: At | None = None) -> list[Due]:
         wakes, found = self._of(partition).wakes, list[Due]()
         while self._heap and self._heap[0][0] <= until and len(found) < limit:
             entry = heapq.heappop(self._heap)

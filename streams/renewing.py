@@ -29,12 +29,12 @@ from rules.fold import Folded, Outgoing, Partition, Place, Refolding
 from rules.records import is_visitor
 from rules.state import NEVER, AccountState
 from streams.keys import PartitionKeys
-from streams.pipeline import Owned, StoppedError, published
+from streams.pipeline import Owned, published
 from streams.producer import partition_of
 from streams.publisher import order
 from streams.refolding import Log, begin, opened, refold
 from streams.settings import Settings
-from streams.store.base import Commit, Entry, Refused
+from streams.store.base import Commit, Entry, Refused, StoppedError
 from streams.store.redis import RedisStore, connect
 from streams.store.switching import QuietStore, Switch, forget, keys_of, last_entry, switch
 from streams.verifying import SLICE, read_state, stands
@@ -244,7 +244,7 @@ class _Rebuilding:
         """As told of at the switch: the epoch's sweep lets these tell where they stand."""
         number, position = owned.partition.number, owned.partition.offset
         for start in range(0, len(accounts), SLICE):
-            states = await self.fresh.load(number, accounts[start : start + SLICE])
+            states = await self.fresh.load(number, accounts[start : start + SLICE], owned.at)
             for state in states.values():
                 state.told = position
             batch = f"{position}-{start}-{owned.token}-marked"

@@ -29,12 +29,12 @@ from rules.state import UNCLASSIFIED
 from streams.clock import RedisClock
 from streams.deploy import How, put_in_force
 from streams.keys import PartitionKeys
-from streams.pipeline import Owned, StoppedError, decoded
+from streams.pipeline import Owned, decoded
 from streams.reading import Reader
 from streams.refolding import Log, LogProblem, fold_quietly, opened
 from streams.remembering import DAY, MONTH, Remembered
 from streams.settings import Settings
-from streams.store.base import Commit, Refused
+from streams.store.base import Commit, Refused, StoppedError
 from streams.store.redis import RedisStore, connect
 from streams.store.snapshots import seed
 from streams.store.switching import QuietStore, forget

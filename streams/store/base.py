@@ -42,6 +42,14 @@ class Entry(NamedTuple):
     messages: list[Outbound]
 
 
+class At(NamedTuple):
+    """Where its owner believes a partition to stand. What is read for a commit is read there or not at all: Redis
+    may have gone back when it is read, and forward again when the commit comes."""
+
+    token: str
+    offset: int
+
+
 @dataclass(frozen=True, slots=True)
 class Acquired:
     """A partition as its new owner finds it. `files` is the text of the ruleset in force.
@@ -88,18 +96,30 @@ class Refused:
     at: int = -1
 
 
+class StoppedError(Exception):
+    """The store refused. `reason`: somebody else owns the partition, or the store stands elsewhere."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(f"refused: {refused.reason}")
+        self.refused = refused
+
+
 class Store(Protocol):
+    """Whoever gives `at` reads as the owner, and gets StoppedError where the partition does not stand there."""
+
     async def acquire(self, partition: int) -> Acquired: ...
 
-    async def load(self, partition: int, accounts: Iterable[str]) -> dict[str, AccountState]: ...
+    async def load(
+        self, partition: int, accounts: Iterable[str], at: At | None = None
+    ) -> dict[str, AccountState]: ...
 
-    async def due(self, partition: int, until: int, limit: int) -> list[Due]:
+    async def due(self, partition: int, until: int, limit: int, at: At | None = None) -> list[Due]:
         """The earliest wakes up to `until`, ordered by (instant, account)."""
 
-    async def holding(self, partition: int, persons: Iterable[str]) -> list[str]:
+    async def holding(self, partition: int, persons: Iterable[str], at: At | None = None) -> list[str]:
         """The accounts that may hold something of these people, by what their packed state looks like."""
 
-    async def accounts_after(self, partition: int, account: str, limit: int) -> list[str]:
+    async def accounts_after(self, partition: int, account: str, limit: int, at: At | None = None) -> list[str]:
         """The next account ids after `account`, in order."""
 
     async def commit(self, commit: Commit) -> Committed | Refused: ...

@@ -10,10 +10,12 @@ from rules.fold import Due, Partition
 from rules.state import NEVER, AccountState
 from streams.store.base import (
     Acquired,
+    At,
     Commit,
     Committed,
     Entry,
     Refused,
+    StoppedError,
     holds,
     marks_of,
     new_token,
@@ -41,6 +43,13 @@ class _Kept:
     def next_wake(self) -> int:
         return min(self.wakes.values(), default=NEVER)
 
+    def refuses(self, at: At) -> Refused | None:
+        if self.token and self.token != at.token:
+            return Refused("fenced")
+        if not self.token or self.partition.offset != at.offset:
+            return Refused("moved", self.partition.offset)
+        return None
+
 
 class MemoryStore:
     def __init__(self) -> None:
@@ -51,30 +60,28 @@ class MemoryStore:
         kept.token = new_token()
         return Acquired(kept.token, kept.partition, dict(kept.files), kept.next_wake(), kept.words)
 
-    async def load(self, partition: int, accounts: Iterable[str]) -> dict[str, AccountState]:
-        held = self._of(partition).accounts
+    async def load(self, partition: int, accounts: Iterable[str], at: At | None = None) -> dict[str, AccountState]:
+        held = self._of(partition, at).accounts
         return {account: unpack_state(held[account]) for account in accounts if account in held}
 
-    async def due(self, partition: int, until: int, limit: int) -> list[Due]:
-        wakes = self._of(partition).wakes
+    async def due(self, partition: int, until: int, limit: int, at: At | None = None) -> list[Due]:
+        wakes = self._of(partition, at).wakes
         return sorted((wake, account) for account, wake in wakes.items() if wake <= until)[:limit]
 
-    async def holding(self, partition: int, persons: Iterable[str]) -> list[str]:
+    async def holding(self, partition: int, persons: Iterable[str], at: At | None = None) -> list[str]:
         marks = marks_of(persons)
-        accounts = self._of(partition).accounts
+        accounts = self._of(partition, at).accounts
         return sorted(account for account, blob in accounts.items() if holds(account, blob, marks))
 
-    async def accounts_after(self, partition: int, account: str, limit: int) -> list[str]:
-        return sorted(each for each in self._of(partition).accounts if each > account)[:limit]
+    async def accounts_after(self, partition: int, account: str, limit: int, at: At | None = None) -> list[str]:
+        return sorted(each for each in self._of(partition, at).accounts if each > account)[:limit]
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         kept = self._of(commit.partition.number)
-        if kept.token and kept.token != commit.token:
-            return Refused("fenced")
-        if kept.batch == commit.batch:
+        if kept.token == commit.token and kept.batch == commit.batch:
             return Committed(kept.next_wake(), repeated=True)
-        if not kept.token or kept.partition.offset != commit.expected:
-            return Refused("moved", kept.partition.offset)
+        if (refused := kept.refuses(At(commit.token, commit.expected))) is not None:
+            return refused
         self._write(kept, commit)
         return Committed(kept.next_wake())
 
@@ -108,8 +115,11 @@ class MemoryStore:
     async def members(self, partition: int, dimension: str, segment: str) -> set[str]:
         return set(self._of(partition).members.get((dimension, segment), set()))
 
-    def _of(self, partition: int) -> _Kept:
-        return self._kept.setdefault(partition, _Kept(Partition(partition)))
+    def _of(self, partition: int, at: At | None = None) -> _Kept:
+        kept = self._kept.setdefault(partition, _Kept(Partition(partition)))
+        if at is not None and (refused := kept.refuses(at)) is not None:
+            raise StoppedError(refused)
+        return kept
 
     def _write(self, kept: _Kept, commit: Commit) -> None:
         kept.batch, kept.partition = commit.batch, commit.partition

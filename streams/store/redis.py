@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from ssl import TLSVersion
@@ -22,10 +22,12 @@ from streams.keys import NAMESPACE, PartitionKeys
 from streams.settings import Settings
 from streams.store.base import (
     Acquired,
+    At,
     Commit,
     Committed,
     Entry,
     Refused,
+    StoppedError,
     holds,
     marks_of,
     name_in,
@@ -45,9 +47,12 @@ from streams.store.together import Together
 
 T = TypeVar("T")
 BARRIER_MS = 2_000
+NOBODY = At("", -1)  # who reads without owning anything
+HELD_SLICE = 500
+AT_ONCE = 4_000  # names in one command of a script: Lua's stack holds about 8,000
 _COMMIT = Path(__file__).with_name("commit.lua").read_text()
 _TRIM = Path(__file__).with_name("trim.lua").read_text()
-_NAMES = Path(__file__).with_name("names.lua").read_text()
+_READ = Path(__file__).with_name("read.lua").read_text()
 
 
 def connect(settings: Settings, timeout: float = 5.0) -> Redis:
@@ -96,7 +101,7 @@ class RedisStore:
         self._keys = [PartitionKeys.of(p, partitions, namespace) for p in range(partitions)]
         self._commit = self._redis.register_script(_COMMIT)
         self._trim = self._redis.register_script(_TRIM)
-        self._names = self._redis.register_script(_NAMES)
+        self._read = self._redis.register_script(_READ)
         self._together = Together(redis)
         self._held: dict[int, tuple[str, int]] = {}  # token and offset, as far as we know
         self._ahead: dict[int, Ahead] = {}
@@ -120,51 +125,78 @@ class RedisStore:
             -1 if words is None else int(words),
         )
 
-    async def load(self, partition: int, accounts: Iterable[str]) -> dict[str, AccountState]:
-        return await self._load(partition, list(accounts), unpack_state)
+    async def load(self, partition: int, accounts: Iterable[str], at: At | None = None) -> dict[str, AccountState]:
+        return await self._load(partition, list(accounts), unpack_state, at)
 
     async def names(self, partition: int, accounts: Iterable[str]) -> dict[str, str]:
         """What accounts are called, for those who need nothing else of them; "" where nobody knows."""
         return await self._load(partition, list(accounts), name_in)
 
-    async def _load(self, partition: int, accounts: list[str], what: Callable[[bytes], T]) -> dict[str, T]:
-        if not accounts:
-            return {}
-        blobs = await self._together.ask("HMGET", self._keys[partition].accounts, *accounts)
-        return {each: what(blob) for each, blob in zip(accounts, blobs, strict=True) if blob is not None}
+    async def _load(
+        self, partition: int, accounts: list[str], what: Callable[[bytes], T], at: At | None = None
+    ) -> dict[str, T]:
+        found: dict[str, T] = {}
+        for start in range(0, len(accounts), AT_ONCE):
+            some = accounts[start : start + AT_ONCE]
+            asked = ("HMGET", self._keys[partition].accounts, *some)
+            blobs = await (self._together.ask(*asked) if at is None else self._read_at(partition, at, *asked))
+            found |= {each: what(blob) for each, blob in zip(some, blobs, strict=True) if blob is not None}
+        return found
 
-    async def due(self, partition: int, until: int, limit: int) -> list[Due]:
-        wakes = self._keys[partition].wakes
-        found = await self._redis.zrange(wakes, "-inf", until, byscore=True, offset=0, num=limit, withscores=True)
-        return [(int(instant), account.decode()) for account, instant in found]
+    async def due(self, partition: int, until: int, limit: int, at: At | None = None) -> list[Due]:
+        upto = ("-inf", until, "BYSCORE", "LIMIT", 0, limit, "WITHSCORES")
+        found = await self._read_at(partition, at, "ZRANGE", self._keys[partition].wakes, *upto)
+        return [(int(instant), account.decode()) for account, instant in _pairs(found)]
 
-    async def holding(self, partition: int, persons: Iterable[str]) -> list[str]:
-        marks, found = marks_of(persons), []
-        async for account, blob in self._redis.hscan_iter(self._keys[partition].accounts, count=500):
-            if holds(account.decode(), blob, marks):
-                found.append(account.decode())
-        return sorted(set(found))
+    async def holding(self, partition: int, persons: Iterable[str], at: At | None = None) -> list[str]:
+        marks, found = marks_of(persons), set[str]()
+        async for some in self._gone_through(partition, at, HELD_SLICE):
+            found.update(each.decode() for each, blob in _pairs(some) if holds(each.decode(), blob, marks))
+        return sorted(found)
 
-    async def accounts_after(self, partition: int, account: str, limit: int) -> list[str]:
+    async def accounts_after(self, partition: int, account: str, limit: int, at: At | None = None) -> list[str]:
         known = self._ahead.get(partition)
         found = known.next(account, limit) if known is not None else None
         if found is None:
-            smallest, accounts = Smallest(account, max(limit, AHEAD)), self._keys[partition].accounts
-            cursor, begun = b"0", None
-            while True:
-                last, (cursor, names) = cursor, await self._together.run(self._names, [accounts], [cursor, SLICE])
-                if last == b"0":
-                    begun = self._home(accounts)
-                elif begun is not self._home(accounts):
-                    raise RedisError(f"{accounts} came to another node of the cluster while it was gone through")
+            smallest = Smallest(account, max(limit, AHEAD))
+            async for names in self._gone_through(partition, at, SLICE, "names"):
                 smallest.hear(names)
-                if cursor == b"0":
-                    break
             ahead, whole = smallest.found()
             found = ahead[:limit]
             if (held := self._held.get(partition)) is not None:
                 self._ahead[partition] = Ahead(*held, account, ahead, whole)
         return found
+
+    async def _gone_through(
+        self, partition: int, at: At | None, count: int, what: str = ""
+    ) -> AsyncIterator[list[bytes]]:
+        """All accounts with their states, or their names only, in slices; one may come twice."""
+        accounts, cursor, begun = self._keys[partition].accounts, b"0", None
+        while True:
+            last = cursor
+            told = ("HSCAN", accounts, cursor, "COUNT", count)
+            cursor, found = await self._read_at(partition, at, *told, what=what)
+            if last == b"0":
+                begun = self._home(accounts)
+            elif begun is not self._home(accounts):
+                raise RedisError(f"{accounts} came to another node of the cluster while it was gone through")
+            yield found
+            if cursor == b"0":
+                return
+
+    async def _read_at(
+        self, partition: int, at: At | None, command: str, key: str, *arguments: Any, what: str = ""
+    ) -> Any:
+        """The answer to a reading command, if the partition stands `at`."""
+        told = [*(at or NOBODY), what, command, *arguments]
+        status, answer = await self._together.run(self._read, [self._keys[partition].meta, key], told)
+        match status:
+            case b"OK":
+                return answer
+            case b"FENCED":
+                raise StoppedError(Refused("fenced"))
+            case _:
+                raise StoppedError(Refused("moved", int(answer)))
 
     def _home(self, key: str) -> object:
         """Where a key is: a cursor of one node means nothing to another."""
@@ -276,6 +308,10 @@ class RedisStore:
             named.append(keys.tally(day))
             arguments.append(0)
         return [keys.meta, keys.accounts, keys.wakes, keys.outbox, keys.ruleset, *named], arguments
+
+
+def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 def _wakes(commit: Commit) -> tuple[list[Any], list[str]]:

@@ -11,7 +11,18 @@ from rules.fold import Partition
 from rules.state import NEVER, AccountState, Standing, pack
 from streams.keys import PartitionKeys, tag
 from streams.settings import Settings
-from streams.store.base import Acquired, Commit, Committed, Outbound, Refused, Store, pack_state, unpack_state
+from streams.store.base import (
+    Acquired,
+    At,
+    Commit,
+    Committed,
+    Outbound,
+    Refused,
+    StoppedError,
+    Store,
+    pack_state,
+    unpack_state,
+)
 from streams.store.memory import MemoryStore
 from streams.store.redis import RedisStore, connect
 from streams.store.sources import link_digest
@@ -296,3 +307,56 @@ async def test_who_may_hold_something_of_a_person(store: Store) -> None:
     assert await store.holding(0, [person]) == ["acme", f"visitor:user:{person}"]
     assert await store.holding(0, [link_digest(f"anon:{device}").hex()]) == [f"visitor:anon:{device}"]
     assert await store.holding(0, ["nobody"]) == []
+
+
+def reads(store: Store, at: At) -> list[Callable[[], Any]]:
+    """Everything that is read for a commit."""
+    return [
+        lambda: store.load(0, ["acme"], at),
+        lambda: store.due(0, 999, 9, at),
+        lambda: store.accounts_after(0, "", 9, at),
+        lambda: store.holding(0, ["somebody"], at),
+    ]
+
+
+async def test_its_owner_reads_where_it_left_the_partition(store: Store) -> None:
+    acquired = await store.acquire(0)
+    await store.commit(commit(acquired, states={"acme": hot(wake=900)}, wakes={"acme": 900}))
+    found = [await read() for read in reads(store, At(acquired.token, 1))]
+    assert found == [{"acme": hot(wake=900)}, [(900, "acme")], ["acme"], []]
+
+
+@pytest.mark.parametrize("standing", ["older", "newer", "emptied", "taken over"])
+async def test_nothing_is_read_for_its_owner_where_the_partition_stands_elsewhere(
+    store: Store, redis: Any, standing: str
+) -> None:
+    acquired = await store.acquire(0)
+    await store.commit(commit(acquired, states={"acme": hot(wake=900)}, wakes={"acme": 900}))
+    at, refused = At(acquired.token, 1), Refused("moved", 1)
+    match standing:
+        case "older":
+            at = At(acquired.token, 2)
+        case "newer":
+            at = At(acquired.token, 0)
+        case "emptied":
+            refused = Refused("moved", 0)
+            if isinstance(store, MemoryStore):
+                store._kept.clear()
+            else:
+                await forget(store._redis, store._keys[0])  # type: ignore[attr-defined]
+        case "taken over":
+            refused = Refused("fenced")
+            await store.acquire(0)
+    for read in reads(store, at):
+        with pytest.raises(StoppedError) as error:
+            await read()
+        assert error.value.refused == refused
+
+
+async def test_thousands_are_loaded_for_their_owner(store: Store) -> None:
+    acquired, many = await store.acquire(0), [f"acct-{n}" for n in range(9_001)]
+    await store.commit(commit(acquired, states=dict.fromkeys(many, hot())))
+    at = At(acquired.token, 1)
+    assert (await store.load(0, [*many, "nobody"], at)).keys() == set(many)
+    assert len(await store.accounts_after(0, "", 10_000, at)) == len(many)
+    assert await store.load(0, [], at) == {}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rules.fold import Partition
 from rules.state import AccountState
 from streams.store import redis as redis_store
-from streams.store.base import Commit, Committed
+from streams.store.base import At, Commit, Committed
 from streams.store.redis import RedisStore
 from streams.store.sweeping import Ahead, Smallest
 
@@ -25,9 +25,9 @@ class Counting(RedisStore):
 
     looked = 0
 
-    async def accounts_after(self, partition: int, account: str, limit: int) -> list[str]:
+    async def accounts_after(self, partition: int, account: str, limit: int, at: At | None = None) -> list[str]:
         known = self._ahead.get(partition)
-        found = await super().accounts_after(partition, account, limit)
+        found = await super().accounts_after(partition, account, limit, at)
         self.looked += self._ahead.get(partition) is not known
         return found
 

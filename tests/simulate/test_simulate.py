@@ -181,6 +181,15 @@ def test_workers_die_stand_still_and_take_over(schedule: list[Step]) -> None:
 @example(  # who took over from itself publishes what it held in its hand
     [Put(A0, "visited"), Fold("A"), Publish("A", trip("after outbox", "held")), Own("A", 0, told=False)]
 )
+@example(  # what a tick asks of it is asked where it has gone back, and it is as before when that is written down
+    [Put(A0, "visited"), Turn("A"), GoBack(3), Fold("A", trip=trip("before load", "held")), GoBack(1)]
+)
+@example(  # and so what an account is like
+    [
+        *(Put(A0, "visited"), Turn("A"), Turn("A"), Put(A0, "visited"), GoBack(4)),
+        *(Fold("A", trip=trip("after load", "held")), GoBack(0)),
+    ]
+)
 def test_redis_goes_back(schedule: list[Step]) -> None:
     holds(schedule)
 

@@ -33,11 +33,10 @@ from streams import consuming, told
 from streams.clock import ClockSteppedError, RedisClock
 from streams.fold import Fold
 from streams.outage import AWAY
-from streams.pipeline import StoppedError
 from streams.producer import Producer, partition_of
 from streams.publisher import Publisher
 from streams.settings import Settings
-from streams.store.base import Acquired, Commit, unpack_outbox, unpack_state
+from streams.store.base import Acquired, Commit, StoppedError, unpack_outbox, unpack_state
 from streams.store.memory import MemoryStore
 from streams.topics import ACCOUNT_LOG, CHANGES, CONFIGS, DEAD_LETTERS, MEMBERSHIPS, WEB_ACTIVITY
 from streams.words import Others, oldest_of
