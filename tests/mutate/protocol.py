@@ -44,7 +44,7 @@ MUTANTS = (
     Mutant(
         "token, in memory",
         "streams/store/memory.py",
-        "if kept.token and kept.token != commit.token:",
+        "if self.token and self.token != at.token:",
         "if False:",
         (SIMULATOR, CONTRACT),
     ),
@@ -72,8 +72,8 @@ MUTANTS = (
     Mutant(
         "expected offset, in memory",
         "streams/store/memory.py",
-        "if not kept.token or kept.partition.offset != commit.expected:",
-        "if not kept.token:",
+        "if not self.token or self.partition.offset != at.offset:",
+        "if not self.token:",
         (SIMULATOR, CONTRACT),
     ),
     Mutant(
@@ -84,9 +84,30 @@ MUTANTS = (
         (CONTRACT,),
     ),
     Mutant(
+        "reads where the partition stands, in memory",
+        "streams/store/memory.py",
+        "if at is not None and (refused := kept.refuses(at)) is not None:",
+        "if at is not None and (refused := None) is not None:",
+        (SIMULATOR, CONTRACT),
+    ),
+    Mutant(
+        "reads where the partition stands, in the script",
+        "streams/store/read.lua",
+        "if not meta[1] or (meta[2] or '0') ~= ARGV[2] then return {'MOVED', meta[2] or '0'} end",
+        "",
+        (CONTRACT,),
+    ),
+    Mutant(
+        "reads as its owner, in the script",
+        "streams/store/read.lua",
+        "if meta[1] and meta[1] ~= ARGV[1] then return {'FENCED', ''} end",
+        "",
+        (CONTRACT,),
+    ),
+    Mutant(
         "batch id, in memory",
         "streams/store/memory.py",
-        "if kept.batch == commit.batch:",
+        "if kept.token == commit.token and kept.batch == commit.batch:",
         "if False:",
         (CONTRACT,),
     ),
