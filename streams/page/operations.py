@@ -18,7 +18,7 @@ from streams.api.app import Name
 from streams.api.problems import Refused
 from streams.api.rights import Right
 from streams.page.desk import MOST, Desk
-from streams.page.rendering import Pages, letter_path
+from streams.page.rendering import POLLED, Pages, letter_path
 from streams.page.sessions import is_from_here
 from streams.page.views import operations as view
 
@@ -36,7 +36,7 @@ class Operations:
             self.desk.standing.get(PATIENCE_S), self.desk.letters.get(PATIENCE_S)
         )
         return await self._page(
-            request, "operations.html", view.overview(standing) | view.letters(letters, MOST), live="/live"
+            request, "operations.html", view.overview(standing) | view.letters(letters, MOST), live=POLLED
         )
 
     async def letter(self, request: Request, letter: Name) -> Response:
@@ -45,7 +45,7 @@ class Operations:
         letters = await self.desk.letters.get(PATIENCE_S) if outcome else None
         if outcome and not view.is_open(letter, letters):
             told = {"outcome": outcome, "again": view.refused_again(outcome.letter, letters)}
-            return await self._page(request, "replayed.html", told, live="/live")
+            return await self._page(request, "replayed.html", told, live=POLLED)
         if (found := await self.desk.find(letter)) is None:
             raise _not_open(letter)
         # Beside the loop: written out, nested JSON is many times as long.

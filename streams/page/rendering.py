@@ -35,6 +35,9 @@ NAVIGATION = (
 )
 
 
+POLLED = "polled"  # instead of where changes are told: the page is read again every few seconds, as page.js has it
+
+
 def account_path(account: str) -> str:
     return f"/accounts/{quote(account, safe=':')}"
 

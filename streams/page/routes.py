@@ -18,20 +18,23 @@ from rules.advising import advise
 from rules.changes import iso
 from rules.explain import explanation
 from rules.records import is_visitor
+from rules.ruleset import Dimension
 from rules.scores import scores_of
+from rules.state import UNCLASSIFIED
 from rules.tally import DAYS_KEPT
 from streams.api.app import NAME_LONGEST, PAGE_AT_MOST, Api, Name
 from streams.api.members import CURSOR_LONGEST, dimension_of
 from streams.api.members import Page as SomeMembers
 from streams.api.problems import Refused
 from streams.api.rights import Right
+from streams.domains import NoCompany, site_domain
 from streams.page.board import Board
 from streams.page.live import Live
 from streams.page.looks import MEMBERS, Looks
-from streams.page.rendering import Pages, account_path, segment_path
+from streams.page.rendering import POLLED, Pages, account_path, segment_path
 from streams.page.shadow import Shadows
 from streams.page.survey import Surveys
-from streams.page.timeline import Timeline, evidence_of
+from streams.page.timeline import TAIL, Timeline, evidence_of
 from streams.page.views import account as account_view
 from streams.page.views import now as now_view
 from streams.page.views import quality as quality_view
@@ -88,7 +91,10 @@ class Page:
         told = explanation(found.account, found.state, found.ruleset, now)
         advice = await asyncio.to_thread(advise, found.account, found.state, found.ruleset, now)
         story = await self.timeline.of(found.account, evidence_of(told))
-        shown = {"advice": account_view.advised(advice), "story": story}
+        shown = {
+            "advice": account_view.advised(advice), "story": story, "looked_at": TAIL, "account": found.account,
+            "why_no_advice": account_view.why_no_advice(found.state, found.ruleset),
+        }  # fmt: skip
         return self._page(request, "story.html", "", shown)
 
     async def _found(self, account: str) -> tuple[Found, int]:
@@ -109,14 +115,14 @@ class Page:
             "overviews": segments_view.overviews(ruleset, counts), "has_shadow": shadow is not None,
             "differing": differing,
         }  # fmt: skip
-        return self._page(request, "segments.html", "segments", shown, live="/live")
+        return self._page(request, "segments.html", "segments", shown, live=POLLED)
 
     async def shadow(self, request: Request, over: Over = "day") -> Response:
         """Other rules beside those in force: what differs, now and over time."""
         await self.api.clock.keep()
         shadow, now = await self.shadows.newest.get(), self.api.clock.now()
         if shadow is None:
-            return self._page(request, "shadow.html", "segments", {"shadow": None}, live="/live")
+            return self._page(request, "shadow.html", "segments", {"shadow": None}, live=POLLED)
         newest = shadow.newest
         chart = shadow_view.series(shadow.samples[SPANS[over]], LINES)
         shown = {
@@ -126,7 +132,7 @@ class Page:
             "rows": shadow_view.rows(newest[1], shadow.in_force) if newest else [],
             "places": len(newest[1].places) if newest else 0, "switch": _switch(request, over),
         }  # fmt: skip
-        return self._page(request, "shadow.html", "segments", shown, live="/live")
+        return self._page(request, "shadow.html", "segments", shown, live=POLLED)
 
     async def dimension(
         self,
@@ -141,7 +147,8 @@ class Page:
         others = [each.name for each in ruleset.dimensions if each.name != asked.name]
         if beside:
             dimension_of(ruleset, beside)
-        counts = (await self.looks.counts.must()).get(asked.name, {})
+        every = await self.looks.counts.must()
+        counts = every.get(asked.name, {})
         tallied = await self.looks.tallied(asked.name)
         found = segments_view.sizes(asked, counts, tallied)
         names = [each.segment for each in found]
@@ -153,7 +160,7 @@ class Page:
             "chart": segments_view.series([*sizes, (self.api.clock.now(), counts)], drawn),
             "switch": _switch(request, over),
             "moves": segments_view.movements(asked, tallied),
-            "volatility": segments_view.volatility(asked.name, tallied, sum(counts.values())),
+            "volatility": segments_view.volatility(asked.name, tallied, segments_view.accounts_in(ruleset, every)),
             "outcome_names": outcome_names, "outcomes": outcomes, "others": others, "beside": beside,
             "overlap": await self.looks.overlap(asked.name, beside) if beside else None,
         }  # fmt: skip
@@ -190,7 +197,7 @@ class Page:
             "count": (await self.api.reader.counts(dimension))[dimension][segment],
             "csv": f"{segment_path(dimension, segment)}/members.csv?{urlencode({'sort': sort})}",
         }  # fmt: skip
-        return self._page(request, "segment.html", "segments", shown, live="" if is_sorted else "/live")
+        return self._page(request, "segment.html", "segments", shown, live="" if is_sorted else POLLED)
 
     async def _members(self, dimension: str, segment: str, sort: str, cursor: str) -> tuple[SomeMembers, bool]:
         """Some members, and whether they are sorted as asked: by id, until many are."""
@@ -212,7 +219,7 @@ class Page:
 
     async def _lines(self, dimension: str, segment: str, sort: str, page: SomeMembers) -> AsyncIterator[str]:
         columns = ["account", "name", "since", "stays_until", *(["value"] if sort.startswith("score:") else [])]
-        yield _csv([columns])
+        yield "\ufeff" + _csv([columns])  # without it Excel takes names for another alphabet
         while True:
             yield _csv([[segments_view.csv_cell(each.get(name)) for name in columns] for each in page.accounts])
             if page.next is None:
@@ -234,10 +241,33 @@ class Page:
             "claims": [(domain.removeprefix("domain:"), *_claims(who)) for domain, who in claimed[:CLAIMS]],
             "claimed": len(claimed),
         }  # fmt: skip
-        return self._page(request, "quality.html", "quality", shown, live="/live")
+        return self._page(request, "quality.html", "quality", shown, live=POLLED)
 
-    async def find(self, q: Text) -> Response:
-        return RedirectResponse(account_path(q.strip()), 303)
+    async def find(self, request: Request, q: Text) -> Response:
+        """The account with this id or web domain; or else those whose id or name holds the words."""
+        text = q.strip()
+        for each in (text, site_domain(text)):
+            if not isinstance(each, NoCompany) and not is_visitor(each) and await self.api.reader.account(each):
+                return RedirectResponse(account_path(each), 303)
+        await self.api.clock.keep()
+        rows, whole = await self._holding(text)
+        if len(rows) == 1 and whole:
+            return RedirectResponse(account_path(rows[0]["account"]), 303)
+        return self._page(request, "found.html", "", {"q": text, "rows": rows, "whole": whole})
+
+    async def _holding(self, text: str) -> tuple[list[dict[str, Any]], bool]:
+        """Accounts on the ladder whose id or name holds `text`, and whether these are all."""
+        ladder, rows = now_view.ladder_of(await self.api.reader.ruleset()), list[dict[str, Any]]()
+        if ladder is None or not text:
+            return rows, True
+        whole = True
+        for segment in (*_names(ladder.dimension), UNCLASSIFIED):
+            found, is_all = await self.api.members.search(ladder.dimension.name, segment, text, PAGE - len(rows))
+            rows += (each | {"segment": segment} for each in found)
+            if len(rows) >= PAGE:
+                return rows, False
+            whole = whole and is_all
+        return rows, whole
 
     async def live(self, request: Request, account: Text = "", dimension: Text = "") -> Response:
         """That something changed: at this account, or in this dimension; without either, anywhere."""
@@ -260,6 +290,10 @@ class Page:
         yield "/segments/{dimension}", self.dimension, Right.READ
         yield "/segments/{dimension}/{segment}", self.segment, Right.READ
         yield "/segments/{dimension}/{segment}/members.csv", self.members_csv, Right.READ
+
+
+def _names(dimension: Dimension) -> list[str]:
+    return [each.name for each in dimension.segments]
 
 
 def _switch(request: Request, over: str) -> list[tuple[str, str, bool]]:

@@ -92,6 +92,11 @@ def value(given: Any) -> str:
     return ", ".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
 
 
+def sentence(text: str) -> str:
+    """As it stands, with a capital to begin with."""
+    return text[:1].upper() + text[1:]
+
+
 def some(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
@@ -104,5 +109,5 @@ def heat(segment: str | None) -> str:
 HEAT = ("hot", "warm", "cold", "dead", "unclassified")
 FILTERS: dict[str, Any] = {
     "number": number, "percent": percent, "plain": plain, "value": value, "heat": heat, "moment": moment,
-    "clock": clock, "left": left, "ago": ago, "some": some, "span": span, "roughly": roughly,
+    "clock": clock, "left": left, "ago": ago, "some": some, "span": span, "roughly": roughly, "sentence": sentence,
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.async_api import expect
 
 from rules.changes import iso
@@ -99,6 +100,42 @@ async def test_of_a_visitor_nothing_is_shown(installation: Installation, looking
     await looking.opens("/accounts/visitor:507f191e")
     assert any("404" in each for each in looking.said)
     looking.said = []
+
+
+@pytest.mark.parametrize("asked", ["Foxglove", "foxglove harb", "crm:named"])
+async def test_the_search_finds_an_account_by_its_name(
+    installation: Installation, looking: Looking, asked: str
+) -> None:
+    await one(installation, "crm:named", "Foxglove Harbor Tools")
+    page = await looking.opens("/")
+    await page.get_by_role("searchbox").fill(asked)
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/accounts/crm:named")
+
+
+@pytest.mark.parametrize("asked", ["quarrylane.com", "https://www.QuarryLane.com/pricing?a=1"])
+async def test_the_search_takes_a_web_address(installation: Installation, looking: Looking, asked: str) -> None:
+    await installation.happens(installation.facts("quarrylane.com", name="Quarry Lane"))
+    await is_known(installation, "quarrylane.com")
+    page = await looking.opens("/")
+    await page.get_by_role("searchbox").fill(asked)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Quarry Lane")
+
+
+async def test_the_search_lists_several_and_says_when_there_is_none(
+    installation: Installation, looking: Looking
+) -> None:
+    for n in range(2):
+        await one(installation, f"crm:twin-{n}", f"Larkspur Twin {n}")
+    page = await looking.opens("/accounts?q=larkspur+twin")
+    await expect(page.locator("tbody th")).to_have_text(["Larkspur Twin 0", "Larkspur Twin 1"])
+    await expect(page.locator("tbody .chip").first).to_have_text("warm")
+    await assert_is_accessible(page, "what the search found")
+    await page.get_by_role("searchbox").fill("nobody of that name")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("No account with “nobody of that name”")
+    await expect(page.locator("main")).to_contain_text("web domain")
 
 
 async def test_the_search_finds_an_account_by_keyboard(installation: Installation, looking: Looking) -> None:

@@ -33,7 +33,7 @@ async def test_members_are_shown_by_id_until_they_are_sorted(
         first = await shown(COLD)
         assert NOT_YET in first
         assert "who came last" in first
-        assert 'data-live="/live"' in first, "it is read again by itself"
+        assert 'data-live="polled"' in first, "it is read again by itself"
         assert first.count('<tr><th scope="row">') > 1
         assert 'rel="next"' not in first
         async with asyncio.timeout(TIMEOUT_S):

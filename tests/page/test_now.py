@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 
 from tests.page.conftest import (
     HOUR,
@@ -94,6 +95,41 @@ async def test_a_name_is_shown_and_never_run(installation: Installation, looking
     await expect(page.locator("#news a").filter(has_text=name).first).to_be_visible()
     await expect(page).to_have_title("Now · Isotherm")
     assert await page.locator("#content script, #content img").count() == 0
+
+
+async def test_a_page_that_nobody_sees_reads_nothing(installation: Installation, looking: Looking) -> None:
+    page = await looking.opens("/")
+    connection = page.locator("#connection")
+    await expect(connection).to_have_text("live")
+    async with page.expect_event("requestfailed", lambda asked: asked.url.endswith("/live")):
+        await is_seen(page, False)
+    async with page.expect_request("**/live"):
+        await is_seen(page, True)
+    await expect(connection).to_have_text("live")
+
+
+async def is_seen(page: Page, seen: bool) -> None:
+    """As a browser has it when another tab comes to the front."""
+    hidden = json.dumps(not seen)
+    await page.evaluate(f"Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }})")
+    await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+async def test_it_stands_still_while_it_is_paused(installation: Installation, looking: Looking) -> None:
+    account, name = "crm:paused", "Copper Fern Supplies"
+    await installation.happens(installation.facts(account, name=name))
+    await is_known(installation, account)
+    page, other = await looking.opens("/"), await looking.opens("/")
+    pause = page.get_by_role("button", name="Pause")
+    await expect(page.locator("#connection")).to_have_text("live")
+    await pause.click()
+    await expect(page.locator("#connection")).to_have_text("paused")
+    await installation.happens(*(installation.visit(account) for _ in range(3)))
+    moved = page.locator("#news li").filter(has_text=name).filter(has_text="hot")
+    await expect(other.locator("#news li").filter(has_text=name).filter(has_text="hot").first).to_be_visible()
+    assert await moved.count() == 0
+    await pause.click()
+    await expect(moved.first).to_be_visible()
 
 
 async def test_a_lost_connection_is_shown_and_comes_back(installation: Installation, looking: Looking) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import csv
 import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.async_api import Page, expect
 
+from rules.ruleset import Dimension, Ruleset
 from streams.embedded import free_port
-from streams.page.views.segments import csv_cell
+from streams.page.views.segments import accounts_in, csv_cell, volatility
 from tests.page.conftest import (
     TIMEOUT_S,
     Installation,
@@ -123,6 +126,43 @@ async def test_members_are_searched_and_turned_page_by_page(installation: Instal
     await expect(page.get_by_text("Nobody here has that")).to_be_visible()
 
 
+LISTENERS = """
+window.listeners = 0;
+for (const [name, step] of [["addEventListener", 1], ["removeEventListener", -1]]) {
+  const before = window[name].bind(window);
+  window[name] = (kind, ...given) => {
+    if (kind === "dppxchange") window.listeners += step;
+    return before(kind, ...given);
+  };
+}
+"""
+
+
+async def test_a_chart_that_is_drawn_anew_does_not_keep_the_old_one(looking: Looking) -> None:
+    """Each listens to the window, which would keep it, with its canvas, for as long as the page is open."""
+    await looking.context.add_init_script(LISTENERS)
+    page = await looking.opens("/segments/engagement")
+    await expect(page.locator("#sizes-chart canvas")).to_be_visible()
+    listeners = await page.evaluate("window.listeners")
+    for width in (1200, 1000, 800):
+        await page.set_viewport_size({"width": width, "height": 900})
+        shown = await page.locator("#sizes-chart").evaluate("(place) => place.clientWidth")
+        await expect(page.locator("#sizes-chart .uplot")).to_have_css("width", f"{shown}px")
+    assert await page.locator("#sizes-chart .uplot").count() == 1
+    assert await page.evaluate("window.listeners") == listeners
+
+
+def test_volatility_is_for_each_account_also_of_a_set() -> None:
+    kinds: tuple[tuple[str, Literal["ladder", "set"]], ...] = (("engagement", "ladder"), ("signs", "set"))
+    dimensions = [Dimension(name, kind, (), lambda state, at: ((), at), frozenset()) for name, kind in kinds]
+    ruleset = Ruleset(dimensions=tuple(dimensions))
+    accounts = accounts_in(ruleset, {"engagement": {"hot": 1, "cold": 3}, "signs": {"a": 4, "b": 4}})
+    assert accounts == 4
+    tallied = {("signs", "a", "entered"): 4, ("signs", "b", "left"): 2, ("size", "big", "entered"): 9}
+    assert volatility("signs", tallied, accounts) == 1.5
+    assert volatility("signs", tallied, 0) is None
+
+
 async def test_the_csv_has_every_member_and_no_formula(installation: Installation, looking: Looking) -> None:
     name = '=HYPERLINK("http://evil.example")'
     await installation.happens(installation.facts("crm:csv", name=name))
@@ -131,8 +171,9 @@ async def test_the_csv_has_every_member_and_no_formula(installation: Installatio
     async with page.expect_download() as downloading:
         await page.get_by_role("link", name="Download as CSV").click()
     download = await downloading.value
-    with open(await download.path(), encoding="utf-8", newline="") as file:
+    with open(await download.path(), encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(io.StringIO(file.read())))
+    assert Path(await download.path()).read_bytes().startswith(codecs.BOM_UTF8), "Excel reads it as UTF-8"
     assert download.suggested_filename == "engagement-cold.csv"
     (row,) = (each for each in rows if each["account"] == "crm:csv")
     assert row["name"] == f"'{name}"

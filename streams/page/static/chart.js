@@ -11,6 +11,9 @@ const axis = () => ({
   font: "11px system-ui, sans-serif",
 });
 
+const DAY = 86400, STEPS = [1, 5, 15, 30, 60, 300, 900, 1800, 3600, 7200, 10800, 21600, 43200];
+const DAYS = [1, 2, 3, 5, 7, 14, 30].map((each) => each * DAY);
+
 const two = (number) => String(number).padStart(2, "0");
 const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
 
@@ -19,12 +22,19 @@ function instants(chart, splits) {
   const span = chart.scales.x.max - chart.scales.x.min;
   return splits.map((each) => {
     const at = new Date(each * 1000), time = `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}`;
-    if (span > 2 * 86400) return `${at.getUTCDate()} ${MONTHS[at.getUTCMonth()]}`;
+    if (span > 2 * DAY) return `${at.getUTCDate()} ${MONTHS[at.getUTCMonth()]}`;
     return span > 900 ? time : `${time}:${two(at.getUTCSeconds())}`;
   });
 }
 
+const drawn = new WeakMap(); // place → its chart, and of what it was drawn
+
+// Once for each place: a chart that is not destroyed is kept by the window that it listens to. `told.marks` is what
+// `told.draw` draws.
 export function draw(place, told, data) {
+  const of = JSON.stringify([data, told.series, told.marks, place.clientWidth, colour("line")]), before = drawn.get(place);
+  if (before?.of === of) return;
+  before?.chart.destroy();
   const options = {
     width: place.clientWidth, height: told.height ?? 180, legend: { show: false }, cursor: { show: false },
     tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
@@ -32,13 +42,11 @@ export function draw(place, told, data) {
       x: { time: true, range: (_, least, most) => (least === most ? [least - 60, most + 60] : [least, most]) },
       y: { range: (_, least, most) => [Math.min(0, least), Math.max(1, most) * 1.08] },
     },
-    axes: [{ ...axis(), values: instants, space: 70 }, { ...axis(), size: 44 }],
+    axes: [{ ...axis(), values: instants, space: 70, incrs: (_, __, least, most) => (most - least > 2 * DAY ? DAYS : STEPS) }, { ...axis(), size: 44 }],
     series: [{}, ...told.series],
     hooks: { draw: told.draw ? [told.draw] : [] },
   };
-  place.replaceChildren();
-  const chart = new uPlot(options, data, place);
-  return chart;
+  drawn.set(place, { chart: new uPlot(options, data, place), of });
 }
 
 export function across(chart, value, stroke, dash) {

@@ -1,8 +1,6 @@
 // Makes `old` say what `fresh` says by touching only what differs: focus, scrolling and charts stay where they are.
 // Children with the same id or data-key are the same element; others are matched by their place.
 
-const OWN = new Set(["class:soon"]);
-
 export function morph(old, fresh) {
   if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) {
     old.replaceWith(fresh);
@@ -32,6 +30,11 @@ function attributes(old, fresh) {
 }
 
 const keyOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.id || node.dataset.key || "" : "");
+
+// The same for what is in `old`, whose own it may be.
+export function inside(old, fresh) {
+  children(old, fresh);
+}
 
 function children(old, fresh) {
   const known = new Map();

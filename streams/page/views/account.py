@@ -160,6 +160,19 @@ def advised(advice: Iterable[Advice]) -> list[Advised]:
     return sorted(found, key=lambda each: each.dimension != LADDER)
 
 
+def why_no_advice(state: AccountState, ruleset: Ruleset) -> str:
+    """Where no advice says nothing about what would happen; "" where it does."""
+    if state.deleted:
+        return "A deleted account is in no segment, whatever happens."
+    if state.quarantined >= 0:
+        return "In quarantine no answer changes, so nothing can be said of what would move it."
+    if state.ruleset != ruleset.hash:
+        return "It has not been asked by the newest rules yet. This comes by itself."
+    if state.overrides:
+        return "Nothing of one kind would move it up a ladder; one that an override decides moves by no activity."
+    return ""
+
+
 # -- what happened ------------------------------------------------------------------------------------------
 
 

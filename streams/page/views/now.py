@@ -177,7 +177,7 @@ def health(
 
 def _lag(lag_s: float | None) -> Figure:
     if lag_s is None:
-        why = "This process may not read account.log, so it cannot tell how far behind the workers are."
+        why = "account.log cannot be read from here: Kafka is away, or this process lacks the right to."
         return Figure("Lag", UNREAD, "unknown", why)
     if lag_s >= LAG_BAD_S:
         return Figure("Lag", f"{lag_s:,.0f} s", "bad", "Records wait to be folded: is every worker running?")
@@ -195,7 +195,12 @@ def _wake(overdue_s: float | None) -> Figure:
 
 def _letters(letters: int | None, most: int) -> Figure:
     if letters is None:
-        return Figure("Dead letters", UNREAD, "unknown", "This process has not read dead.letters, or may not.")
+        return Figure(
+            "Dead letters",
+            UNREAD,
+            "unknown",
+            "dead.letters cannot be read from here: Kafka is away, or this process lacks the right to.",
+        )
     shown = f"{letters:,}{'+' if letters >= most else ''}"
     why = "Messages that could not be used. The page Operations shows them."
     return Figure(
@@ -218,5 +223,5 @@ def _delivery(delivery: Delivery | None) -> Figure:
 
 def in_words(figures: Sequence[Figure]) -> str:
     """All of it in a sentence: what a screen reader hears when it changes."""
-    bad = [f"{each.name}: {each.value}" for each in figures if each.state == "bad"]
-    return "; ".join(bad) if bad else "all is well"
+    told = [f"{each.name}: {each.value}" for each in figures if each.state in ("bad", "unknown")]
+    return "; ".join(told) if told else "all is well"

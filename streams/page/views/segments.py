@@ -108,8 +108,14 @@ def movements(dimension: Dimension, tallied: Tallied) -> Matrix:
     return Matrix(shown, shown, cells)
 
 
+def accounts_in(ruleset: Ruleset, counts: Mapping[str, Mapping[str, int]]) -> int:
+    """How many accounts there are: an account is on one rung of a ladder at most, and may be in many sets."""
+    sizes = [sum(counts.get(each.name, {}).values()) for each in ruleset.dimensions if each.kind == "ladder"]
+    return max(sizes, default=0)
+
+
 def volatility(dimension: str, tallied: Tallied, size: int) -> float | None:
-    """Comings and goings for each account."""
+    """Comings and goings for each of `size` accounts."""
     moved = sum(n for (name, _, what), n in tallied.items() if name == dimension and what in (ENTERED, LEFT))
     return moved / size if size else None
 
