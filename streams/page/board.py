@@ -134,7 +134,8 @@ class Board:
         lag, letters, delivery = await asyncio.gather(
             self._lag.get(0.2), self._letters.get(0.1), self._delivery.get(0.2)
         )
-        return view.health(lag, await self._overdue(at), letters, LETTERS_MOST, delivery)
+        is_counting = self._letters.is_being_made
+        return view.health(lag, await self._overdue(at), letters, LETTERS_MOST, delivery, is_counting)
 
     async def _overdue(self, at: int) -> float | None:
         """For how many seconds the earliest wake has been due; below 0: it is still to come."""

@@ -228,15 +228,17 @@ class Page:
 
     async def quality(self, request: Request, over: Over = "35d") -> Response:
         """How good the data is, as of the newest survey; the first one after the start takes a moment."""
-        survey = await self.surveys.newest.get(patience_s=0.5)
+        survey, ruleset = await self.surveys.newest.get(patience_s=0.5), await self.api.reader.ruleset()
         trend = self.surveys.trend.over(SPANS[over])
         claimed = sorted(survey.claimed_twice.items()) if survey else []
-        gaps = quality_view.gaps(survey.gaps) if survey else []
+        ladders = {each.name for each in ruleset.dimensions if each.kind == "ladder"}
+        gaps = quality_view.gaps(survey.gaps, ladders) if survey else []
         shown = {
             "survey": survey, "at": iso(survey.at) if survey else None, "done": self.surveys.done,
             "of": self.surveys.of, "first": iso(trend[0][0]) if trend else None, "switch": _switch(request, over),
             "facts": quality_view.fact_rows(survey.quality, trend) if survey else [],
             "chart": quality_view.series(trend, gaps, LINES), "gaps": gaps,
+            "ladders": ladders,
             "sources": sorted(survey.sources.items()) if survey else [],
             "claims": [(domain.removeprefix("domain:"), *_claims(who)) for domain, who in claimed[:CLAIMS]],
             "claimed": len(claimed),

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import msgspec
 import structlog
@@ -17,7 +18,7 @@ from redis.exceptions import RedisError
 
 from rules.quality import Quality
 from rules.records import is_visitor
-from rules.ruleset import Ruleset
+from rules.ruleset import Dimension, Ruleset
 from rules.state import NEVER, UNCLASSIFIED, AccountState, standing_in
 from streams.api.app import Api
 from streams.clock import ClockSteppedError
@@ -49,7 +50,7 @@ class Survey:
     at: int
     quality: Quality = field(default_factory=Quality)
     sources: dict[tuple[str, str], BySource] = field(default_factory=dict)  # (fact, source)
-    # (fact, dimension) -> accounts that it could not place because the fact is missing or not understood
+    # (fact, dimension) -> accounts undecided there because the fact is missing or not understood
     gaps: Counter[tuple[str, str]] = field(default_factory=Counter)
     claimed_twice: dict[str, str] = field(default_factory=dict)
 
@@ -68,13 +69,27 @@ class Survey:
             if fact.match is not None:
                 by.nearly += 1
                 by.confidence += fact.match[1]
+        if state.quarantined >= 0:
+            return  # nothing is asked of it: it may raise
         for dimension in ruleset.dimensions:
-            if standing_in(state, dimension.name).answer == (UNCLASSIFIED,):
-                told = dimension.tell(UNCLASSIFIED, state, self.at)
-                missing = {
-                    each["fact"] for each in leaves(told) if each["verdict"] == "unknown" and "fact" in each
-                }
-                self.gaps.update((fact, dimension.name) for fact in missing)
+            self.gaps.update((fact, dimension.name) for fact in self._lacking(dimension, state, ruleset))
+
+    def _lacking(self, dimension: Dimension, state: AccountState, ruleset: Ruleset) -> set[str]:
+        """The facts for want of which nobody knows where on a ladder it is, or whether it is in some of a set."""
+        if dimension.kind == "set":
+            gone = {name for name in facts_of(dimension.reads) if ruleset.views[name].value(state.facts) is None}
+            asked = ((each, gone & facts_of(each.condition.reads)) for each in dimension.segments if gone)
+            return {name for each, gone in asked if gone and each.is_unknown(state, self.at) for name in gone}
+        if standing_in(state, dimension.name).answer != (UNCLASSIFIED,):
+            return set()
+        told = dimension.tell(UNCLASSIFIED, state, self.at)
+        return {each["fact"] for each in leaves(told) if each["verdict"] == "unknown" and "fact" in each}
+
+
+@lru_cache(1024)
+def facts_of(reads: frozenset[str]) -> frozenset[str]:
+    """Of what is read, the names of facts."""
+    return frozenset(each.removeprefix("fact:") for each in reads if each.startswith("fact:"))
 
 
 @dataclass(slots=True)

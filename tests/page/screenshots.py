@@ -6,14 +6,17 @@ import asyncio
 import re
 import sys
 import tempfile
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Page, async_playwright, expect
 
+from streams.page.rendering import HERE
 from tests.page.conftest import ARGS, CHROMIUM, TIMEOUT_S
 
 PICTURES = Path(__file__).parents[2] / "docs" / "img"
+SHOWN = PICTURES / "of.sha256"  # templates and scripts as they were when the pictures were taken
 DEMO = ("-m", "streams.cli", "demo", "--seconds", "240")
 STARTED_S = 180
 
@@ -39,6 +42,13 @@ async def main() -> None:
         finally:
             demo.terminate()
             await demo.communicate()
+    SHOWN.write_text(of_the_page() + "\n")
+
+
+def of_the_page() -> str:
+    """A sum over all that says how the page looks."""
+    files = [*(HERE / "templates").rglob("*.html"), *(HERE / "static").glob("*.*")]
+    return sha256(b"".join(path.name.encode() + path.read_bytes() for path in sorted(files))).hexdigest()
 
 
 async def shoot(link: str) -> None:
@@ -48,6 +58,7 @@ async def shoot(link: str) -> None:
         await page.goto(link)
         await expect(page.locator("#cooling li").first).to_be_visible()
         await expect(page.locator("#connection")).to_have_text("live")
+        await expect(page.locator("#health-3")).to_have_attribute("data-state", re.compile("good|note"))
         await picture(page, "now")
         await page.emulate_media(color_scheme="dark")
         await picture(page, "now-dark")

@@ -17,6 +17,7 @@ from streams.page.rendering import HERE, NAVIGATION
 from streams.page.sessions import Sessions
 from streams.settings import Settings
 from tests.page.conftest import Installation, Looking
+from tests.page.screenshots import SHOWN, of_the_page
 
 ROOT = Path(__file__).parents[2]
 VENDOR = HERE / "static" / "vendor"
@@ -99,3 +100,7 @@ async def test_server_and_browser_say_a_span_alike(looking: Looking, seconds: fl
     assert await page.evaluate(f"import('{clock}').then((it) => it.roughly({seconds}))") == wording.roughly(
         seconds
     )
+
+
+def test_the_pictures_in_docs_show_the_page_as_it_is() -> None:
+    assert SHOWN.read_text().strip() == of_the_page(), "make screenshots"

@@ -7,6 +7,7 @@ import time
 
 from playwright.async_api import Page, expect
 
+from streams.page.views.now import Delivery, health, in_words
 from tests.page.conftest import (
     HOUR,
     WEEK,
@@ -141,3 +142,12 @@ async def test_a_lost_connection_is_shown_and_comes_back(installation: Installat
     await looking.context.set_offline(False)
     await expect(connection).to_have_text("live")
     looking.said = [each for each in looking.said if "ERR_INTERNET_DISCONNECTED" not in each]
+
+
+def test_what_is_not_known_is_not_said_to_be_well() -> None:
+    away = health(None, 0.0, None, 9, None)
+    assert [each.state for each in away] == ["unknown", "good", "unknown", "unknown"]
+    assert in_words(away) == "Lag: not readable; Dead letters: not readable; Delivery: not readable"
+    assert "Kafka is away" in away[0].hint
+    assert health(0.0, None, None, 9, Delivery(False), is_counting=True)[2].value == "counting"
+    assert in_words(health(0.0, None, 0, 9, Delivery(False))) == "all is well"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from playwright.async_api import expect
 
+from rules.facts import Fact
+from rules.state import AccountState
+from streams.page.survey import Survey
+from streams.pipeline import compiled
 from tests.page.conftest import Looking, assert_is_accessible
 
 
@@ -23,6 +27,31 @@ async def test_it_says_what_is_known_and_what_gaps_cost(looking: Looking) -> Non
     await expect(sources.get_by_role("row", name="employees").filter(has_text="hubspot").first).to_be_visible()
     await gaps.filter(has_text="employees").get_by_role("link", name="without size").click()
     await expect(page.locator("tbody tr").first).to_be_visible()
+
+
+SET = """
+dimension: stack
+kind: set
+description: What does it run?
+segments:
+  - segment: clouded
+    when: {fact: cloud, is: aws}
+  - segment: large
+    when: {fact: employees, at_least: 500}
+"""
+FACTS = "facts: {cloud: {type: text}, employees: {type: number}}"
+
+
+def test_a_set_that_a_gap_leaves_undecided_counts_too() -> None:
+    ruleset = compiled({"stack.yaml": SET, "facts.yaml": FACTS})
+    known = {"cloud": Fact("aws", 5), "employees": Fact(900, 5)}
+    survey = Survey(at=10)
+    survey.take(AccountState(born=0, facts=known), ruleset)
+    assert survey.gaps == {}
+    survey.take(AccountState(born=0, facts={"cloud": known["cloud"]}), ruleset)
+    survey.take(AccountState(born=0), ruleset)
+    survey.take(AccountState(born=0, quarantined=3), ruleset)
+    assert survey.gaps == {("employees", "stack"): 2, ("cloud", "stack"): 1}
 
 
 async def test_it_is_accessible(looking: Looking) -> None:

@@ -10,7 +10,11 @@ function sizes() {
     const n = Number(each.dataset.line);
     each.style.setProperty("--line-colour", lineColour(told.series[n]?.segment, n));
   }
-  draw(place, { series, height: 220 }, [told.at, ...told.series.map((each) => each.values)]);
+  const values = told.series.map((each) => each.values);
+  if (told.at.length === 1) { // else it would stand at the left of an empty day
+    const [at] = told.at;
+    draw(place, { series, height: 220 }, [[at - 60, at, at + 60], ...values.map(([only]) => [null, only, null])]);
+  } else draw(place, { series, height: 220 }, [told.at, ...values]);
 }
 
 sizes();

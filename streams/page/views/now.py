@@ -169,10 +169,15 @@ UNREAD = "not readable"
 
 
 def health(
-    lag_s: float | None, overdue_s: float | None, letters: int | None, most: int, delivery: Delivery | None
+    lag_s: float | None,
+    overdue_s: float | None,
+    letters: int | None,
+    most: int,
+    delivery: Delivery | None,
+    is_counting: bool = False,
 ) -> list[Figure]:
-    """The strip. None: this process could not read it."""
-    return [_lag(lag_s), _wake(overdue_s), _letters(letters, most), _delivery(delivery)]
+    """The strip. None: this process could not read it; of letters also, that they are being counted."""
+    return [_lag(lag_s), _wake(overdue_s), _letters(letters, most, is_counting), _delivery(delivery)]
 
 
 def _lag(lag_s: float | None) -> Figure:
@@ -193,7 +198,9 @@ def _wake(overdue_s: float | None) -> Figure:
     return Figure("Oldest wake", "on time", "good", "No account that is due waits.")
 
 
-def _letters(letters: int | None, most: int) -> Figure:
+def _letters(letters: int | None, most: int, is_counting: bool) -> Figure:
+    if letters is None and is_counting:
+        return Figure("Dead letters", "counting", "unknown", "They are being read. Their number comes by itself.")
     if letters is None:
         return Figure(
             "Dead letters",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,16 +75,17 @@ class Gap:
     where: tuple[tuple[str, int], ...]
 
 
-def gaps(counted: Mapping[tuple[str, str], int]) -> list[Gap]:
-    """The dearest first."""
+def gaps(counted: Mapping[tuple[str, str], int], ladders: Container[str]) -> list[Gap]:
+    """The dearest first: those for want of which accounts are on no rung. `ladders` before sets."""
     facts = dict.fromkeys(fact for fact, _ in counted)
     found = []
     for fact in facts:
         where = sorted(
-            ((each, n) for (name, each), n in counted.items() if name == fact), key=lambda e: (-e[1], e[0])
+            ((each, n) for (name, each), n in counted.items() if name == fact),
+            key=lambda e: (e[0] not in ladders, -e[1], e[0]),
         )
-        found.append(Gap(fact, sum(n for _, n in where), tuple(where)))
-    return sorted(found, key=lambda each: (-each.placements, each.fact))
+        found.append(Gap(fact, sum(n for name, n in where if name in ladders), tuple(where)))
+    return sorted(found, key=lambda each: (-each.placements, -sum(n for _, n in each.where), each.fact))
 
 
 def series(trend: Trend, dearest: Sequence[Gap], most: int) -> dict[str, Any]:
