@@ -99,11 +99,14 @@ def _is_good(activity: Activity, ruleset: Ruleset, asked: Question) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """How alerts turned out."""
+    """How alerts turned out. `judged` are those whose time was over when the log ended: of others only the good
+    ones would be known."""
 
     alerts: int
     good: int
     too_early: int
+    judged: int
+    judged_good: int
     accounts: int
     outcomes: int  # that came in the time asked about
     announced: int  # of these, how many an alert had come before
@@ -111,10 +114,9 @@ class Kept:
     @classmethod
     def of(cls, telling: Telling, truth: Truth, asked: Question) -> Kept:
         followed = [truth.follows(account, at, asked.within) for account, at in telling.alerts]
-        too_early = sum(
-            not good and at + asked.within > asked.until
-            for good, (_, at) in zip(followed, telling.alerts, strict=True)
-        )
+        is_over = [at + asked.within <= asked.until for _, at in telling.alerts]
+        too_early = sum(not good and not over for good, over in zip(followed, is_over, strict=True))
+        judged = [good for good, over in zip(followed, is_over, strict=True) if over]
         by_account: dict[str, list[int]] = {}
         for account, at in telling.alerts:
             by_account.setdefault(truth.survivor(account), []).append(at)
@@ -122,16 +124,17 @@ class Kept:
         announced = sum(
             any(at - asked.within <= told < at for told in by_account.get(account, ())) for account, at in in_time
         )
-        return cls(len(telling.alerts), sum(followed), too_early, len(by_account), len(in_time), announced)
+        alerts, good, right = len(telling.alerts), sum(followed), sum(judged)
+        return cls(alerts, good, too_early, len(judged), right, len(by_account), len(in_time), announced)
 
     def plain(self, parts: int) -> dict[str, Any]:
-        judged = self.alerts - self.too_early
         return {
             "alerts": self.alerts * parts,
             "accounts": self.accounts * parts,
             "followed_by_outcome": self.good * parts,
             "too_early_to_tell": self.too_early * parts,
-            "precision": round(self.good / judged, 4) if judged else None,
+            "judged": self.judged * parts,
+            "precision": round(self.judged_good / self.judged, 4) if self.judged else None,
             "outcomes": self.outcomes * parts,
             "outcomes_announced": self.announced * parts,
             "coverage": round(self.announced / self.outcomes, 4) if self.outcomes else None,

@@ -483,10 +483,12 @@ class Plan:
 
 
 def lacking(before: InForce, new: Ruleset) -> dict[str, list[str]]:
-    """Measures that are kept from the switch on only, and the segments that ask for each."""
+    """Measures that are kept, or hold as much as the new rules ask for, from the switch on only; and the segments
+    that ask for each."""
     found: dict[str, list[str]] = {}
-    for measure in new.measures:
-        if measure not in before.introduced:
+    for measure, kept in new.measures.items():
+        was = before.ruleset.measures.get(measure)
+        if measure not in before.introduced or (was is not None and kept.is_more_than(was)):
             found[measure] = [
                 f"{dimension.name}/{segment.name}"
                 for dimension in new.dimensions

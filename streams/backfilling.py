@@ -21,6 +21,7 @@ from typing import Any
 from rules.filling import Filling
 from rules.fold import Partition
 from rules.records import Filled, encode_record
+from rules.ruleset import Ruleset
 from streams.clock import RedisClock
 from streams.past import Past, Pasts
 from streams.producer import Producer
@@ -123,8 +124,8 @@ class _Backfill:
 
     async def fill(self, fillings: Mapping[int, Filling]) -> None:
         """`fillings`: by partition, what one deployment asked for."""
-        filling = next(iter(fillings.values()))
-        pasts = await self._pasts(filling)
+        number, filling = next(iter(fillings.items()))
+        pasts = await self._pasts(filling, await self.reader.ruleset(number))
         await self._fold(pasts)
         total, told = sum(pasts.partitions[number].accounts for number in fillings), 0
         for number in fillings:
@@ -138,8 +139,9 @@ class _Backfill:
 
     # -- the past -------------------------------------------------------------------------------------------
 
-    async def _pasts(self, filling: Filling) -> Pasts:
-        ruleset, pasts = await self.reader.ruleset(), Pasts()
+    async def _pasts(self, filling: Filling, ruleset: Ruleset) -> Pasts:
+        """Of the measures that `ruleset` has: others stay unknown."""
+        pasts = Pasts()
         for number in self.numbers:
             first = await self.log.first(number)
             snapshot = await self.log.snapshot(number) if first else None

@@ -32,7 +32,7 @@ ONE_AT_A_TIME_MS = 60_000
 
 
 class DeployProblem(Exception):
-    """Nothing was deployed. The message says why, and what to do."""
+    """Nothing was deployed, or not everywhere. The message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ async def deploy(directory: Path, message: str, settings: Settings) -> Ruleset:
 async def put_in_force(ruleset: Ruleset, how: How, settings: Settings) -> RulesetRecord:
     """Appends the ruleset to every partition, and gives the record.
 
-    Raises TopicsError when the log is not there, DeployProblem when somebody else is deploying. If it ends early,
-    some partitions have the record and others not: deploying once more mends that.
+    Raises TopicsError when the log is not there, DeployProblem when somebody else is deploying, or when some
+    partitions have the record and others not: deploying once more mends that.
     """
     await check(settings)
     redis = connect(settings)
@@ -94,16 +94,41 @@ async def put_in_force(ruleset: Ruleset, how: How, settings: Settings) -> Rulese
                 fill_since=how.fill_since(now),
             )
             outbound = [Outbound(ACCOUNT_LOG, "", encode_record(record))]
-            await asyncio.gather(*(producer.send(outbound, now, p) for p in range(settings.partitions)))
+            try:
+                sending = (producer.send(outbound, now, p) for p in range(settings.partitions))
+                answers = await asyncio.gather(*sending, return_exceptions=True)
+            finally:
+                await producer.stop()  # nothing of it is under way when somebody else may deploy
+            _are_all_there(answers)
             return record
     finally:
         await producer.stop()
         await redis.aclose()
 
 
+def _are_all_there(answers: list[Any]) -> None:
+    """Raises what was raised if no partition has the record, DeployProblem if only some have it."""
+    errors = [each for each in answers if isinstance(each, BaseException)]
+    if not errors:
+        return
+    if len(errors) == len(answers) or not isinstance(errors[0], Exception):
+        raise errors[0]
+    raise DeployProblem(
+        f"{len(answers) - len(errors)} of {len(answers)} partitions have the new ruleset, the others do not "
+        f"({type(errors[0]).__name__}: {errors[0]}): deploy once more, so that all have the same"
+    )
+
+
 def named(at: int) -> str:
     """What a deployment of that instant is called, but for chance: `20260302-091500`."""
     return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y%m%d-%H%M%S")
+
+
+async def _renewing(redis: Any, key: str) -> None:
+    """Holds it for as long as it takes: brokers may be slow."""
+    while True:
+        await asyncio.sleep(ONE_AT_A_TIME_MS / 3000)
+        await redis.pexpire(key, ONE_AT_A_TIME_MS)
 
 
 @asynccontextmanager
@@ -114,8 +139,10 @@ async def _alone(redis: Any, settings: Settings) -> AsyncIterator[None]:
             "somebody else is deploying right now; try again when they are done, or in a minute if they were "
             "interrupted"
         )
+    renewing = asyncio.create_task(_renewing(redis, key))
     try:
         yield
     finally:
+        renewing.cancel()
         if await redis.get(key) == token.encode():
             await redis.delete(key)

@@ -146,6 +146,20 @@ async def _partitions(settings: Settings) -> tuple[list[Partition], dict[int, in
     )
 
 
+async def unreached(settings: Settings) -> list[str]:
+    """The deployments that stand in the log where no worker has come to, in no order. Raises as `history` does."""
+    partitions, _ = await _partitions(settings)
+    found = dict[str, None]()
+    async with opened(settings) as log:
+        ends = {each.number: await log.end(each.number) for each in partitions}
+        for each in partitions:
+            async for messages in log.read(each.number, each.offset, ends[each.number]):
+                for message in messages:
+                    if (record := _ruleset_in(message.value)) is not None:
+                        found[_id(record)] = None
+    return list(found)
+
+
 async def _records(log: Log, number: int, offsets: Iterable[int]) -> list[RulesetRecord | None]:
     """The ruleset records at these offsets, None for one that the log has no more."""
     wanted, found = list(offsets), list[RulesetRecord | None]()
@@ -158,12 +172,16 @@ async def _records(log: Log, number: int, offsets: Iterable[int]) -> list[Rulese
 async def _record(log: Log, number: int, offset: int) -> RulesetRecord | None:
     async for messages in log.read(number, offset, offset + 1):
         for message in messages:
-            try:
-                record = decode_record(message.value or b"")
-            except (msgspec.MsgspecError, RecursionError):
-                return None
-            return record if isinstance(record, RulesetRecord) else None
+            return _ruleset_in(message.value)
     return None
+
+
+def _ruleset_in(value: bytes | None) -> RulesetRecord | None:
+    try:
+        record = decode_record(value or b"")
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    return record if isinstance(record, RulesetRecord) else None
 
 
 def _id(record: RulesetRecord) -> str:

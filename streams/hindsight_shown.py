@@ -16,6 +16,7 @@ ALERTS = {
     "accounts": "accounts alerted of",
     "followed_by_outcome": "followed by an outcome",
     "too_early_to_tell": "too early to tell",
+    "judged": "judged: their time is over",
     "precision": "precision",
     "outcomes": "outcomes",
     "outcomes_announced": "that an alert came before",

@@ -174,6 +174,12 @@ class _At:
                 return None
             await asyncio.sleep(ASK_AGAIN_S)
         found = await self.account(record.account)
+        if found.state.quarantined >= 0:
+            raise OverrideProblem(
+                f"{found.account} is in quarantine: what was said waits with its other records, and counts once "
+                f"somebody runs isotherm release {found.account}",
+                misused=False,
+            )
         told = explanation(found.account, found.state, found.ruleset, found.log_time)
         stands: dict[str, Any] = told["dimensions"].get(dimension, {})
         return stands

@@ -276,7 +276,7 @@ class Past:
             of=of,
             deployment=self._filling.deployment,
             before=self._switched or 0,
-            measures=list(self._filling.measures),
+            measures=[id for id in self._filling.measures if id in self._measures],
             state=pack(AccountState(0, measures=measures)),
             received=received,
             origin="backfill",

@@ -67,6 +67,11 @@ class Log:
         place = TopicPartition(self.topic, number)
         return int((await self.consumer.beginning_offsets([place]))[place])
 
+    async def end(self, number: int) -> int:
+        """The offset behind the log's last message."""
+        place = TopicPartition(self.topic, number)
+        return int((await self.consumer.end_offsets([place]))[place])
+
     async def require(self, number: int, since: int) -> int:
         """The first offset that the log has. Raises LogProblem when it has no more what follows `since`."""
         first = await self.first(number)
@@ -81,6 +86,8 @@ class Log:
     async def read(self, number: int, start: int, upto: int) -> AsyncIterator[list[Any]]:
         """The messages from `start` up to the one before `upto`, which must be in the log."""
         place = TopicPartition(self.topic, number)
+        if start >= upto:
+            return
         self.consumer.assign([place])
         self.consumer.seek(place, start)
         while start < upto:

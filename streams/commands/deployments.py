@@ -157,9 +157,10 @@ def deployments(id: str = "", *, limit: int = 10, json_: Json = False) -> None:
 def rollback(id: str = "", *, message: str = "", quiet: Quiet = False, by: str = "", json_: Json = False) -> None:
     """Put the rules of an earlier deployment in force again, as a new deployment.
 
-    Without ID these are the rules before the present ones. `rollback ID` goes back TO that deployment: afterwards
-    the rules are what they were with it. ID may be how it begins. Nothing else is undone: what accounts did since
-    counts by these rules.
+    Without ID these are the rules before the present ones; where no worker has come to a deployment yet, nothing
+    says which these are, and ID must be given. `rollback ID` goes back TO that deployment: afterwards the rules
+    are what they were with it. ID may be how it begins. Nothing else is undone: what accounts did since counts by
+    these rules.
 
     Example: isotherm rollback 20260302-0915
     """
@@ -221,6 +222,14 @@ def _chosen(told: History, id: str) -> Deployment:
 
 
 def _previous(told: History) -> Deployment:
+    from streams.deployments import unreached
+
+    if waiting := run(unreached(read_settings())):
+        fail(
+            f"no worker has come to {', '.join(waiting)} yet, so nothing says which rules are the present ones: "
+            "name the deployment to go back to (isotherm deployments lists them)",
+            NO,
+        )
     present = told.in_force
     earlier = told.before(present) if present is not None else None
     if earlier is None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 
+from rules.durations import DAY
 from streams.terminal import NO, Json, err, fail, load_or_exit, out, print_json, read_settings, run
 
 ALERT = "engagement/hot"  # whom --since asks about
@@ -24,7 +25,7 @@ def plan(
     by: str = "",
     top: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1_000))] = 10,
     alert: tuple[str, ...] = (),
-    within: str = "30d",
+    within: str = "",
     sample: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
     seed: int = 0,
     csv: Path | None = None,
@@ -43,7 +44,7 @@ def plan(
 
     SINCE, such as 30d, replays the log of that time instead, under the rules in force and under these, and
     compares what was told, and how often moves into ALERT (engagement/hot) were followed by an outcome WITHIN a
-    time.
+    time: 30d, or half of SINCE where that is less.
 
     Example: isotherm plan rules/segments --markdown
     """
@@ -99,10 +100,11 @@ def _hindsight(
     from streams.refolding import LogProblem
 
     try:
-        places = frozenset(places_of(ruleset, alert or (ALERT,)))
+        places, long = frozenset(places_of(ruleset, alert or (ALERT,))), _length(since)
+        time = _length(within) if within else min(30 * DAY, long // 2)  # of which alerts are over, and some not
         with bar("folding the log", quiet=quiet) as progress:
             told: dict[str, Any] = run(
-                compare(settings, ruleset, _length(since), places, _length(within), sample, seed, progress)
+                compare(settings, ruleset, long, places, time, sample, seed, progress)
             ).plain()
     except (LogProblem, PlanProblem) as error:
         fail(str(error), NO)

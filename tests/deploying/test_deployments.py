@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaTimeoutError
 
 from rules.records import RulesetRecord, encode_record
 from streams import keys, topics
+from streams.deploy import DeployProblem, _are_all_there
 from streams.producer import partition_of
 from streams.settings import Settings
 from streams.store.redis import connect
@@ -135,6 +137,20 @@ async def test_rules_are_deployed_edited_quietly_and_put_back(
     assert worker.stop() == 0
 
 
+async def test_what_no_worker_has_come_to_is_not_taken_for_the_past(
+    settings: Settings, worker: Worker, tmp_path: Path
+) -> None:
+    """To go back from it would go back too far: two deployments, not one."""
+    first = deployed(settings, "deploy", rules(tmp_path, RULES))
+    second = deployed(settings, "deploy", rules(tmp_path, LOOSER))
+    await told(settings, in_force(second))
+    assert worker.stop() == 0
+    third = deployed(settings, "deploy", rules(tmp_path, RULES))
+    refused = isotherm(settings, "rollback")
+    assert (refused.returncode, f"no worker has come to {third} yet" in refused.stderr) == (1, True)
+    assert deployed(settings, "rollback", first)
+
+
 async def test_what_cannot_be_meant_is_refused(settings: Settings, worker: Worker, tmp_path: Path) -> None:
     nothing = isotherm(settings, "rollback")
     assert (nothing.returncode, "no earlier deployment" in nothing.stderr) == (1, True), nothing.stderr
@@ -187,3 +203,12 @@ async def test_a_worker_that_cannot_load_the_rules_leaves_the_partition_and_othe
     await asyncio.wait_for(says_so(), TIMEOUT_S)
     newest = json.loads(done(settings, "deployments", "--json"))["deployments"][0]
     assert (newest["id"], len(newest["in_force"])) == (first, PARTITIONS)  # as far as it was folded
+
+
+def test_when_some_partitions_have_it_and_others_not_it_says_so() -> None:
+    _are_all_there([[], [], []])
+    away = KafkaTimeoutError("away")
+    with pytest.raises(KafkaTimeoutError):
+        _are_all_there([away, away])
+    with pytest.raises(DeployProblem, match=r"2 of 3 partitions have the new ruleset.*deploy once more"):
+        _are_all_there([[], away, []])

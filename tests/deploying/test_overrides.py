@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from streams.keys import PartitionKeys
+from streams.producer import partition_of
 from streams.settings import Settings
+from streams.store.base import pack_state, unpack_state
+from streams.store.redis import connect
 from tests.deploying.test_deployments import ACCOUNTS, deployed, done, facts, rules
-from tests.live.conftest import Changes, Worker, isotherm
+from tests.live.conftest import Changes, Worker, isotherm, working
 
 pytestmark = pytest.mark.kafka
 RULES = """
@@ -117,3 +121,18 @@ async def test_without_a_worker_it_says_that_nobody_has_done_it(settings: Settin
     known.kill()
     ended = isotherm(settings, "override", ACCOUNT, "size", "big", "--for", "1d", "--wait", "0.5", *WHY)
     assert (ended.returncode, "do workers run?" in ended.stderr) == (1, True)
+
+
+async def test_of_an_account_in_quarantine_it_says_that_nothing_was_done(
+    settings: Settings, known: Worker, tmp_path: Path
+) -> None:
+    assert known.stop() == 0
+    keys = PartitionKeys.of(partition_of(ACCOUNT, settings.partitions), settings.partitions, settings.namespace)
+    async with connect(settings) as redis:
+        state = unpack_state(await redis.hget(keys.accounts, ACCOUNT))
+        state.quarantined = 0
+        await redis.hset(keys.accounts, ACCOUNT, pack_state(state))
+    with working(settings, tmp_path / "again.log") as worker:
+        ended = isotherm(settings, "override", ACCOUNT, "size", "big", "--for", "1d", *WHY)
+        assert (ended.returncode, f"isotherm release {ACCOUNT}" in ended.stderr) == (1, True), ended.stderr
+        assert worker.stop() == 0

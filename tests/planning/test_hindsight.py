@@ -77,6 +77,7 @@ def test_a_stricter_rule_alerts_less_and_is_right_more_often() -> None:
         "accounts": 4,
         "followed_by_outcome": 2,
         "too_early_to_tell": 1,
+        "judged": 3,
         "precision": 0.6667,
         "outcomes": 2,
         "outcomes_announced": 2,
@@ -87,6 +88,7 @@ def test_a_stricter_rule_alerts_less_and_is_right_more_often() -> None:
         "accounts": 2,
         "followed_by_outcome": 1,
         "too_early_to_tell": 1,
+        "judged": 1,
         "precision": 1.0,
         "outcomes": 2,
         "outcomes_announced": 1,
@@ -96,6 +98,17 @@ def test_a_stricter_rule_alerts_less_and_is_right_more_often() -> None:
     assert told["alerts"]["accounts"]["both"] == 2
     # Each enters and, where the window ends before the log does, leaves.
     assert told["changes"]["engagement"] == {"from": 4 + 4 + 3, "to": 4 + 2 + 1}
+
+
+def test_alerts_whose_time_is_not_over_are_not_judged_by_those_that_went_well() -> None:
+    """Of a hundred alerts of the last month two had a meeting so far: that is no precision of 100 %."""
+    log = [record for n in range(100) for record in visits(f"a{n}", MON, MON + DAY)]
+    log += [meets("a1", MON + 5 * DAY), meets("a2", MON + 6 * DAY), Tick(received=MON + 20 * DAY)]
+    told = compared(log, rules(2), rules(2), since=MON).plain()["alerts"]["from"]
+    assert (told["followed_by_outcome"], told["too_early_to_tell"], told["judged"]) == (2, 98, 0)
+    assert told["precision"] is None
+    told = compared(log, rules(2), rules(2), since=MON, within=10 * DAY).plain()["alerts"]["from"]
+    assert (told["too_early_to_tell"], told["judged"], told["precision"]) == (0, 100, 0.02)
 
 
 def test_the_same_rules_tell_the_same() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from story import ACME, DAY, MON, THU, TUE, WED, Account, given, ruleset
 
-from rules import measures
+from rules import filling, measures, planning
 from rules.filling import GAPS_KEPT
 from rules.records import Erase, Fill, Filled, Merge, RulesetRecord, Same, Tick, Transfer
+from rules.ruleset import InForce
 from rules.state import NEVER, UNCLASSIFIED, AccountState, pack, standing_in
 from rules.work import Cause
 
@@ -247,3 +248,21 @@ def test_what_a_longer_window_lacks_can_be_asked_for_later() -> None:
     account.feed(deployed(LONGER.replace("2,", "3,"), at=MON + 12 * DAY))
     past = given(LONGER.replace("2,", "3,")).sees("visit", at=visits)
     assert answer(account.feed(fill(account, past, at=MON + 13 * DAY)), "engagement") == "hot"
+
+
+def test_the_plan_names_all_that_would_lack_its_past() -> None:
+    before, after = InForce().switch(ruleset(VISITS), 0, MON), ruleset(LONGER, DEMOS)
+    switched = before.switch(after, 9, TUE)
+    lacks = planning.lacking(before, after)
+    assert set(lacks) == set(filling.lacking(before, after, switched.introduced))
+    assert sorted(place for places in lacks.values() for place in places) == ["engagement/hot", "interest/high"]
+    assert planning.lacking(before, ruleset(VISITS)) == {}
+
+
+def test_what_a_fill_does_not_bring_stays_unknown() -> None:
+    """As when the past was folded under rules that do not ask for it: nothing was counted, which is no zero."""
+    past = given(VISITS).sees("demo", at=[MON, TUE])
+    account = given(VISITS).sees("demo", at=[MON, TUE]).feed(deployed(VISITS, DEMOS, at=WED))
+    brought = fill(account, past, at=THU)
+    brought.measures = []
+    assert answer(account.feed(brought), "interest") == UNCLASSIFIED
