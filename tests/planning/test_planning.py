@@ -255,7 +255,7 @@ async def test_the_past_under_both_rulesets_as_the_program_prints_it(system: Sys
     assert told["alerts"]["accounts"]["only_from"]["count"] == 0
     assert told["changes"]["size"]["from"] == told["changes"]["size"]["to"] == 40
     shown = await system.runs("plan", directory, "--since", "30d", "--alert", "call/today", "--markdown")
-    assert "**Alerts of call/today; an outcome (meeting, opportunity, won) within 30 days**" in shown.stdout
+    assert "**Alerts of call/today; an outcome (meeting, opportunity, won) within 15 days**" in shown.stdout
     wrong = await system.runs("plan", directory, "--since", "a month")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "write a duration such as" in wrong.stderr
