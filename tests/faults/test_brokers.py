@@ -136,4 +136,4 @@ async def test_what_is_told_cannot_be_told(world: World, rows: Rows, outage_s: f
     world.recovery_s = drained_s  # of a long outage more than what I6 allows
     rows.add(**world.row(number, f"no outgoing topics for {outage_s:g} s", report), waiting=waiting)
     assert not report.broken, str(report)
-    assert waiting <= WAITING_AT_MOST * 1.1
+    assert waiting <= 2 * WAITING_AT_MOST * 1.1  # each worker stops reading for itself
