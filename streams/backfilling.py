@@ -23,6 +23,8 @@ from rules.fold import Partition
 from rules.records import Filled, encode_record
 from rules.ruleset import Ruleset
 from streams.clock import RedisClock
+from streams.observing.signing import signatures
+from streams.observing.standing import ranges
 from streams.past import Past, Pasts
 from streams.producer import Producer
 from streams.reading import Reader
@@ -35,6 +37,7 @@ from streams.topics import ACCOUNT_LOG
 AT_ONCE = 50  # fills that a partition is given before it has folded those before
 LONGEST_REST_S = 1.0
 LOOK_S = 0.02
+AFTERWARDS = "What is not filled stays unknown; `isotherm backfill` goes on with it"
 PATIENCE_S = 60.0
 WORKER_S = 5.0  # workers that stand still for so long are said to
 
@@ -74,7 +77,9 @@ async def backfill(settings: Settings, progress: Progress, awaited: tuple[str, i
     try:
         await producer.start()
         async with opened(settings) as log:
-            work = _Backfill(settings, log, Reader(redis, settings), producer, RedisClock(redis), progress, done)
+            work = _Backfill(
+                settings, log, redis, Reader(redis, settings), producer, RedisClock(redis), progress, done
+            )
             if awaited:
                 await work.await_switch(*awaited)
             while open_ := await work.open():
@@ -90,6 +95,7 @@ async def backfill(settings: Settings, progress: Progress, awaited: tuple[str, i
 class _Backfill:
     settings: Settings
     log: Log
+    redis: Any
     reader: Reader
     producer: Producer
     clock: RedisClock
@@ -109,8 +115,11 @@ class _Backfill:
         def is_there(partition: Partition) -> bool:
             return partition.deployment == deployment or partition.ruleset_at > received
 
-        while (there := sum(is_there(each) for each in await self.partitions())) < self.settings.partitions:
+        patience = _Patience(self.settings, self.redis, self.clock)
+        while away := [each.number for each in await self.partitions() if not is_there(each)]:
+            there = self.settings.partitions - len(away)
             self.progress("waiting for workers to switch", there, self.settings.partitions)
+            await patience.look(away)
             await asyncio.sleep(LOOK_S)
 
     async def open(self) -> dict[int, Filling]:
@@ -206,11 +215,41 @@ class _Backfill:
 
     async def _until(self, number: int, is_there: Callable[[Partition], bool]) -> None:
         """Workers have come so far."""
-        since = time.monotonic()
+        since, patience = time.monotonic(), _Patience(self.settings, self.redis, self.clock)
         while not is_there(await self.reader.partition(number)):
             if time.monotonic() - since > WORKER_S:
                 self.progress("waiting for workers", 0, 0)
+            await patience.look([number])
             await asyncio.sleep(LOOK_S)
+
+
+@dataclass(slots=True)
+class _Patience:
+    """With workers that do not come: not for ever."""
+
+    settings: Settings
+    redis: Any
+    clock: RedisClock
+    heard: float = field(default_factory=time.monotonic)  # when somebody had signed for the partitions last
+    looked: float = field(default_factory=time.monotonic)
+
+    async def look(self, numbers: Sequence[int]) -> None:
+        """Raises BackfillProblem where one of these partitions has stopped, or nobody folds any for long."""
+        now = time.monotonic()
+        if now - self.looked < WORKER_S:
+            return
+        self.looked = now
+        await self.clock.keep()
+        signed, at = await signatures(self.redis, self.settings.namespace), self.clock.now()
+        fresh = {n: each for n in numbers if (each := signed.get(n)) is not None and each.is_fresh(at)}
+        for number, each in fresh.items():
+            if each.by:
+                raise BackfillProblem(f"{ACCOUNT_LOG}/{number} stopped: {each.why}. {AFTERWARDS}")
+        if fresh:
+            self.heard = now
+        elif now - self.heard > PATIENCE_S:
+            where = f"{ACCOUNT_LOG}/{ranges(numbers)}"
+            raise BackfillProblem(f"nobody folds {where}: does a worker of the role fold run? {AFTERWARDS}")
 
 
 def _is_behind(offset: int, partition: Partition) -> bool:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from rules.records import Activity, Fill, decode_record, encode_record
-from streams import topics
+from rules.records import Activity, Fill, RulesetRecord, decode_record, encode_record
+from streams import backfilling, topics
 from streams.backfilling import AT_ONCE
 from streams.clock import RedisClock
 from streams.playback import up_to_its_end
@@ -137,6 +137,25 @@ async def test_a_new_measure_gets_its_past_though_who_gives_it_is_killed(
 
 def _is_filled(event: dict[str, Any], account: str) -> bool:
     return event["subject"] == account and event["data"].get("cause") == "backfill"
+
+
+async def test_of_a_partition_that_has_stopped_it_says_so_and_waits_no_longer(
+    settings: Settings, worker: Worker, producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    bad = RulesetRecord(received=1, hash="bad", files={"bad.yaml": "dimension: d\n"})
+    await producer.send_and_wait(settings.topics(topics.ACCOUNT_LOG), encode_record(bad), partition=1)
+    ended = isotherm(settings, "deploy", rules(tmp_path / "rules", VISITS), "--backfill", "all")
+    assert (ended.returncode, "account.log/1 stopped: cannot load" in ended.stderr) == (1, True), ended.stderr
+    assert "isotherm backfill" in ended.stderr
+
+
+async def test_when_nobody_folds_it_says_so(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    monkeypatch.setattr(backfilling, "WORKER_S", 0.0)
+    monkeypatch.setattr(backfilling, "PATIENCE_S", 0.0)
+    async with connect(settings) as redis:
+        patience = backfilling._Patience(settings, redis, RedisClock(redis))
+        with pytest.raises(backfilling.BackfillProblem, match=r"nobody folds account\.log/0-1: "):
+            await patience.look([0, 1])
 
 
 async def test_a_length_that_cannot_be_meant_is_refused(settings: Settings, tmp_path: Path) -> None:
