@@ -255,8 +255,8 @@ MUTANTS = (
     Mutant(
         "an emptied Redis takes no commit",
         "streams/store/memory.py",
-        "if not kept.token or kept.partition.offset != commit.expected:",
-        "if kept.partition.offset != commit.expected:",
+        "if not self.token or self.partition.offset != at.offset:",
+        "if self.partition.offset != at.offset:",
         (SIMULATOR, CONTRACT),
     ),
     Mutant(
